@@ -1,0 +1,135 @@
+"""The port to an agent CLI: what a backend must know how to do, and nothing of how it is run.
+
+A driver does no I/O of its own. It says how to launch its CLI, and makes a `Link`: a protocol state machine that is
+fed lines of output and sends lines of input. The runner owns the process, the reading, the timeouts and the death.
+"""
+
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Protocol
+
+from msgspec import Struct
+
+from actors.messages import ApprovalMode, Leave, Options, Permission, Prompt, SandboxMode
+from actors.outbox import Outbox
+from actors.process import Launch
+
+Send = Callable[[bytes], Awaitable[None]]
+"""Writes bytes to the agent's standard input, whole lines; raises `ProcessGone`."""
+
+AskLeave = Callable[[Permission], Awaitable[Leave]]
+"""Puts a permission to whoever decides in this turn (the mode, or the caller) and returns one of its `options`."""
+
+
+class LinkClosed(Exception):  # noqa: N818 - the agent's side of the link is gone; whose fault, the runner knows
+    """The agent's output ended while something was still expected of it."""
+
+
+class ProtocolBroken(Exception):  # noqa: N818 - named for whose fault it is
+    """The agent answered in a way its protocol does not allow; the message says how."""
+
+
+class Capabilities(Struct, frozen=True):
+    """What an agent can do. What it cannot is refused by name before anything starts."""
+
+    deltas: bool
+    """Text arrives token by token."""
+    resume: bool
+    """A conversation can be continued in a new process by its id."""
+    images: bool
+    schema: bool
+    system_prompt: bool
+    max_turns: bool
+    max_tokens: bool
+    model: bool
+    approval_modes: tuple[ApprovalMode, ...]
+    sandbox_modes: tuple[SandboxMode, ...]
+    extra: tuple[str, ...]
+    """Flags a request may pass in `extra`."""
+
+
+class Link(Protocol):
+    """One live connection to an agent process."""
+
+    def feed(self, line: bytes) -> None:
+        """Take one line of the agent's output. Never waits, never raises on the agent's nonsense: counts it."""
+        ...
+
+    def closed(self) -> None:
+        """The output ended: every wait inside this link raises `LinkClosed` from here on."""
+        ...
+
+    @property
+    def unparsed(self) -> int:
+        """Lines so far that were no message of the protocol."""
+        ...
+
+    async def handshake(self) -> None:
+        """Bring the process to where it can hold conversations. Raises `Refusal`, `LinkClosed`, `ProtocolBroken`."""
+        ...
+
+    async def open(self, options: Options, resume: str | None) -> str:
+        """Open a conversation, or resume one by the agent's own id; returns that id (a stable key for `turn`).
+
+        `options.workdir` is always a real directory here. Raises `Refusal` (`NOT_FOUND` for an unknown `resume`).
+        """
+        ...
+
+    async def turn(self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave) -> None:
+        """Run one turn and return after its terminal event was put into `out`; `Start` is the first event.
+
+        Raises `LinkClosed` when the process ends first. When cancelled it just stops listening: the runner then
+        calls `interrupt`.
+        """
+        ...
+
+    async def interrupt(self, conversation: str) -> None:
+        """End the turn in hand, tools included; returns when the agent has confirmed that it is idle again."""
+        ...
+
+    async def close(self, conversation: str) -> None:
+        """Forget a conversation; the agent's own record stays unless it was ephemeral."""
+        ...
+
+
+class Driver(Protocol):
+    """One backend: how to launch it, talk to it, and what it can do."""
+
+    @property
+    def name(self) -> str:
+        """The backend's name in the configuration."""
+        ...
+
+    @property
+    def program(self) -> str:
+        """The executable as configured; looked up on the agent's own PATH."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this agent can do."""
+        ...
+
+    @property
+    def shared(self) -> bool:
+        """Whether one process holds many conversations at once."""
+        ...
+
+    @property
+    def version_argv(self) -> tuple[str, ...]:
+        """The command that prints the agent's version; empty when there is none."""
+        ...
+
+    def fixed_at_spawn(self, options: Options) -> Hashable:
+        """The part of the options that only a new process can take: equal values may share a process or a spare."""
+        ...
+
+    def launch(self, options: Options, scratch: str) -> Launch:
+        """The command, environment and directory of a process for these options; `scratch` is private to it.
+
+        `options.workdir` is empty when the process is to start in the scratch directory. Raises `Refusal`.
+        """
+        ...
+
+    def link(self, send: Send) -> Link:
+        """A link over a process just launched."""
+        ...

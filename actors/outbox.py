@@ -1,0 +1,53 @@
+"""The way of a turn's events out of the driver: put one by one in a synchronous parser, taken all at once.
+
+A CLI writes thousands of lines a second. One wake-up per batch instead of one per line is what keeps a long answer
+cheap; the bound is what keeps a fast agent from filling the memory.
+"""
+
+import trio
+
+from actors.messages import Complete, Event, Failed
+
+LIMIT = 4096
+"""Events that may wait before the reader of the CLI's output pauses."""
+
+
+class Outbox:
+    """Events of one turn, in order, up to and including the first `Complete` or `Failed`; later ones are dropped."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+        self._changed = trio.Event()
+        self._taken = trio.Event()
+        self.ended = False
+
+    def put(self, event: Event) -> None:
+        """Add an event. The first terminal one closes the box."""
+        if self.ended:
+            return
+        self._events.append(event)
+        self.ended = isinstance(event, Complete | Failed)
+        self._changed.set()
+
+    async def take(self) -> list[Event]:
+        """Wait for and return everything that is new; an empty list means that the turn has ended."""
+        while not self._events:
+            if self.ended:
+                return []
+            self._changed = trio.Event()
+            await self._changed.wait()
+        events, self._events = self._events, []
+        self._taken.set()
+        return events
+
+    async def wait_room(self) -> None:
+        """Wait until few enough events wait here."""
+        while len(self._events) > LIMIT:
+            self._taken = trio.Event()
+            await self._taken.wait()
+
+    async def wait_ended(self) -> None:
+        """Wait until a terminal event was put."""
+        while not self.ended:
+            self._changed = trio.Event()
+            await self._changed.wait()

@@ -1,0 +1,1 @@
+"""The backends: one file per protocol, one line of registration here."""

@@ -1,0 +1,95 @@
+"""From nothing to Settings: built-in defaults, then the file, then the environment, then the command line."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from msgspec.structs import replace
+
+from .builtin import BUILTIN, ECHO_COMMAND
+from .checks import faults
+from .document import read_document
+from .errors import ConfigError
+from .overlay import overlay
+from .settings import BackendSettings, Settings
+from .sources import COMMAND_LINE, ENVIRONMENT, Options, api_keys, from_environment, from_options
+
+
+def load(options: Options, environ: Mapping[str, str]) -> Settings:
+    """Read every source once and return settings that are complete and checked, or raise ConfigError.
+
+    Nothing is kept between calls: a reload calls this again, and keeps what it has when this raises.
+    """
+    path, document = _document(options, environ)
+    settings = overlay(defaults(), document, str(path))
+    from_env = from_environment(environ, settings)
+    settings = overlay(settings, from_env, ENVIRONMENT)
+    from_argv = from_options(options)
+    settings = overlay(settings, from_argv, COMMAND_LINE)
+    settings = _complete(replace(settings, api_keys=api_keys(environ)), from_env | from_argv)
+    layers = ((COMMAND_LINE, from_argv), (ENVIRONMENT, from_env))
+    for key, problem in faults(settings):
+        where = next((label for label, layer in layers if _holds(layer, key)), str(path))
+        raise ConfigError(where, f"{key}: {problem}")
+    return settings
+
+
+def defaults() -> Settings:
+    """Return what holds when no source says anything, as `config/clinvoker.toml` shows it (nothing expanded yet)."""
+    return Settings(backends=dict(BUILTIN))
+
+
+def _document(options: Options, environ: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
+    """Find and read the file: one that was named must be there, the one in the usual place may be missing."""
+    named = options.config or environ.get("CLINVK_CONFIG")
+    path = (
+        Path(named) if named else platformdirs.user_config_path("clinvoker", appauthor=False) / "config.toml"
+    )
+    try:
+        return path, read_document(path)
+    except FileNotFoundError:
+        if named:
+            source = "--config" if options.config else "CLINVK_CONFIG"
+            raise ConfigError(str(path), f"no such file (named by {source})") from None
+        return path, {}
+
+
+def _complete(settings: Settings, typed: Mapping[str, Any]) -> Settings:
+    """Fill in what only this machine knows: the home directory, the state directory, our own interpreter.
+
+    A state directory `typed` by a person (environment, command line) may be relative to where they stand.
+    """
+    state_dir = settings.state_dir or str(platformdirs.user_state_path("clinvoker", appauthor=False))
+    server = replace(
+        settings.server,
+        allowed_workdir_prefixes=tuple(map(_expand, settings.server.allowed_workdir_prefixes)),
+        blocked_workdir_prefixes=tuple(map(_expand, settings.server.blocked_workdir_prefixes)),
+    )
+    return replace(
+        settings,
+        server=server,
+        state_dir=str(Path(_expand(state_dir)).absolute()) if "state_dir" in typed else _expand(state_dir),
+        backends={name: _runnable(backend) for name, backend in settings.backends.items()},
+    )
+
+
+def _runnable(backend: BackendSettings) -> BackendSettings:
+    program, *rest = backend.command or ECHO_COMMAND
+    return replace(backend, command=(_expand(program), *rest))
+
+
+def _expand(path: str) -> str:
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:  # no such user, or no home directory: the path stays relative, and a check names it
+        return path
+
+
+def _holds(layer: Mapping[str, Any], key: str) -> bool:
+    table: Any = layer
+    for part in key.split("."):
+        if not isinstance(table, Mapping) or part not in table:
+            return False
+        table = table[part]  # pyright: ignore[reportUnknownVariableType]
+    return True

@@ -1,0 +1,133 @@
+"""Laying one source's values over settings, key by key, so that a mistake is named by its own key.
+
+(`msgspec.convert` of the whole document would say `$.backends[...].port` and stop short of the name.)
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
+
+import msgspec
+from msgspec.structs import fields, replace
+
+from .errors import ConfigError
+from .settings import BackendSettings, Settings, Table
+
+T = TypeVar("T", bound=Table)
+
+BackendName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A[a-z][a-z0-9_-]{0,31}\Z",
+        description="a name of at most 32 of a-z, 0-9, _ and -, beginning with a letter",
+    ),
+]
+
+# Keys of Settings that no document may set.
+_NOT_CONFIGURED = frozenset({"api_keys"})
+
+# Longer numbers are not worth a line (and Python refuses to print some).
+_SHOWN = 10**18
+
+
+def overlay(base: Settings, document: Mapping[str, Any], where: str) -> Settings:
+    """Return `base` with the keys of `document` (nested tables, as TOML reads them) changed. Raises ConfigError."""
+    rest = {key: value for key, value in document.items() if key != "backends"}
+    changed = _overlay_table(base, rest, "", where)
+    if "backends" not in document:
+        return changed
+    tables = _expect_table(document["backends"], "backends", where)
+    backends = {name: _overlay_backend(base, name, table, where) for name, table in tables.items()}
+    return replace(changed, backends={**base.backends, **backends})
+
+
+def parse(text: object, kind: object, key: str, where: str) -> Any:  # noqa: ANN401 - `kind` says what it is
+    """Turn a word of the environment or the command line into a `kind`. Raises ConfigError that names `key`."""
+    return _convert(text, kind, key, where, strict=False)
+
+
+def _overlay_backend(base: Settings, name: str, raw: object, where: str) -> BackendSettings:
+    path = f"backends.{name}"
+    _convert(name, BackendName, path, where)
+    table = _expect_table(raw, path, where)
+    known = base.backends.get(name)
+    if known is None:
+        for key in ("protocol", "command"):
+            if key not in table:
+                raise ConfigError(
+                    where, f"{path}.{key}: missing; a backend of your own needs protocol and command"
+                )
+        known = BackendSettings(protocol="acp", command=())
+    if table.get("command") == [] and known.command:
+        raise ConfigError(where, f"{path}.command: expected a program and its arguments, got an empty array")
+    return _overlay_table(known, table, path, where)
+
+
+def _overlay_table(base: T, table: Mapping[str, Any], path: str, where: str) -> T:
+    kinds = {field.name: field.type for field in fields(base) if field.name not in _NOT_CONFIGURED}
+    changes: dict[str, Any] = {}
+    for name, value in table.items():
+        key = f"{path}.{name}" if path else name
+        if name not in kinds:
+            raise ConfigError(where, f"{key}: unknown key{_suggest(name, kinds)}")
+        inner = getattr(base, name)
+        if isinstance(inner, Table):
+            changes[name] = _overlay_table(inner, _expect_table(value, key, where), key, where)
+        elif get_origin(kinds[name]) is Mapping:
+            changes[name] = _mapping(kinds[name], _expect_table(value, key, where), key, where)
+        else:
+            changes[name] = _convert(value, kinds[name], key, where)
+    return replace(base, **changes)
+
+
+def _mapping(kind: object, table: Mapping[str, Any], path: str, where: str) -> dict[str, Any]:
+    key_kind, value_kind = get_args(kind)
+    for name, value in table.items():
+        _convert(name, key_kind, f"{path}.{name}", where)
+        _convert(value, value_kind, f"{path}.{name}", where)
+    return dict(table)
+
+
+def _expect_table(value: object, key: str, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(where, f"{key}: expected a table, got {_type_name(value)}")
+    return cast("dict[str, Any]", value)
+
+
+def _convert(value: object, kind: object, key: str, where: str, *, strict: bool = True) -> Any:  # noqa: ANN401 - as `kind` says
+    try:
+        return msgspec.convert(value, cast("Any", kind), strict=strict)
+    except msgspec.ValidationError as error:
+        message, _, at = str(error).partition(" - at `$")
+        raise ConfigError(where, f"{key}{at.rstrip('`')}: {_problem(message, value, kind)}") from None
+
+
+def _problem(message: str, value: object, kind: object) -> str:
+    """Say msgspec's `message` in the file's own words. Text is never repeated, for it may be a key."""
+    if get_origin(kind) is Literal:
+        return f"expected one of {', '.join(map(str, get_args(kind)))}"
+    if "matching regex" in message:
+        return f"expected {_description(kind)}"
+    words = message.replace("`", "").replace(" | null", "").replace("object", "table")
+    shown = (
+        f", got {value}"
+        if isinstance(value, int | float) and abs(value) < _SHOWN and "got" not in words
+        else ""
+    )
+    return words[0].lower() + words[1:] + shown
+
+
+def _description(kind: object) -> str:
+    """Find what a pattern stands for: the description of the first Meta that has one inside `kind`."""
+    if isinstance(kind, msgspec.Meta):
+        return kind.description or ""
+    return next(filter(None, map(_description, get_args(kind))), "")
+
+
+def _suggest(name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f' (did you mean "{near[0]}"?)' if near else ""
+
+
+def _type_name(value: object) -> str:
+    return {list: "array"}.get(type(value), type(value).__name__)
