@@ -119,17 +119,18 @@ class Driver(Protocol):
         """The command that prints the agent's version; empty when there is none."""
         ...
 
-    def fixed_at_spawn(self, options: Options) -> Hashable:
-        """The part of the options that only a new process can take: equal values may share a process or a spare."""
+    def fixed_at_spawn(self, options: Options, resume: str | None) -> Hashable:
+        """The part of these that only a new process can take: equal values may share a process or a spare."""
         ...
 
-    def launch(self, options: Options, scratch: str) -> Launch:
+    def launch(self, options: Options, scratch: str, resume: str | None) -> Launch:
         """The command, environment and directory of a process for these options; `scratch` is private to it.
 
-        `options.workdir` is empty when the process is to start in the scratch directory. Raises `Refusal`.
+        `options.workdir` is empty when the process is to start in the scratch directory. `resume` is the conversation
+        it is meant for, where only a launch can name one; `Link.open` is told it again. Raises `Refusal`.
         """
         ...
 
-    def link(self, send: Send) -> Link:
-        """A link over a process just launched."""
+    def link(self, send: Send, launch: Launch) -> Link:
+        """A link over a process just started by `launch`, which may have named its conversation."""
         ...

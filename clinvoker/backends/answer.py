@@ -5,48 +5,62 @@ went out cannot be taken back: a repetition is swallowed while it agrees, comple
 a blank line where it differs.
 """
 
-from actors.messages import Message
+from collections.abc import Callable
+
+from actors.messages import Message, Thinking
 from actors.outbox import Outbox
+from clinvoker.backends.surrogates import Joiner
 
 SEPARATOR = "\n\n"
 
 
 class Answer:
-    """The answer text of one turn: blocks of deltas, each perhaps restarted, each perhaps given whole at its end."""
+    """The answer text of one turn: blocks of deltas, each perhaps restarted, each perhaps given whole at its end.
 
-    def __init__(self, out: Outbox) -> None:
+    The same holds for visible reasoning: `event` is what to make of a piece of text.
+    """
+
+    def __init__(self, out: Outbox, event: Callable[[str], Message | Thinking] = Message) -> None:
         self._out = out
+        self._event = event
         self._block: list[str] = []
         self._separate = False
+        self._said = ""
+        """The block so far, joined; kept up to date only while a repetition is compared with it."""
         self._repeated: str | None = None
         """What came so far of a repetition of this block; None outside one."""
+        self._joiner = Joiner()
 
-    def begin_block(self) -> None:
-        """A new block of text begins: it is set off from the one before."""
-        self._separate = self._separate or bool(self._block)
+    def begin_block(self, *, separate: bool = True) -> None:
+        """A new block of text begins: it is set off from the one before, unless it goes on in mid-sentence."""
+        self._separate = self._separate or (separate and bool(self._block))
         self._block = []
         self._repeated = None
+        self._joiner = Joiner()
 
     def delta(self, text: str) -> None:
         """A further piece of the block."""
+        text = self._joiner.feed(text)
         if self._repeated is None:
             self._say(text)
         else:
             self._repeated += text
-            self._reconcile(self._repeated)
+            self._reconcile(self._repeated, self._said)
 
     def restart_block(self) -> None:
         """The agent is trying again: what follows may repeat the block from its beginning."""
+        self._joiner = Joiner()
         if self._block:
+            self._said = "".join(self._block)
             self._repeated = ""
 
     def whole(self, text: str) -> None:
         """The block's full text as the agent gives it at the block's end."""
-        self._reconcile(text)
+        self._joiner = Joiner()
+        self._reconcile(Joiner().feed(text), "".join(self._block))
 
-    def _reconcile(self, text: str) -> None:
+    def _reconcile(self, text: str, said: str) -> None:
         """Say what `text` has beyond what was said of this block; if it is another text, say it as a block."""
-        said = "".join(self._block)
         if text.startswith(said):
             self._repeated = None
             self._say(text[len(said) :])
@@ -61,4 +75,4 @@ class Answer:
         if self._separate:
             self._separate = False
             text = SEPARATOR + text
-        self._out.put(Message(text))
+        self._out.put(self._event(text))

@@ -19,9 +19,7 @@ from .secret import Secret
 from .settings import (
     BackendSettings,
     LogSettings,
-    ParallelSettings,
     ServerSettings,
-    SessionSettings,
     Settings,
 )
 from .sources import Options
@@ -32,10 +30,8 @@ __all__ = [
     "ConfigError",
     "LogSettings",
     "Options",
-    "ParallelSettings",
     "Secret",
     "ServerSettings",
-    "SessionSettings",
     "Settings",
     "defaults",
     "is_loopback",

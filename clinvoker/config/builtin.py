@@ -31,6 +31,7 @@ BUILTIN: Final[Mapping[str, BackendSettings]] = MappingProxyType(
             protocol="acp",
             command=("gemini", "--acp"),
             models=("gemini-*",),
+            system_prompt_env="GEMINI_SYSTEM_MD",
             env_passthrough=("GEMINI_*", "GOOGLE_*"),
         ),
         "echo": BackendSettings(title="Echo", protocol="acp", command=()),

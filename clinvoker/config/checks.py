@@ -15,7 +15,6 @@ def faults(settings: Settings) -> Iterator[Fault]:
     for name, backend in settings.backends.items():
         yield from _backend(name, backend)
     yield from _exposure(settings)
-    yield from _networks(settings)
     yield from _paths(settings)
 
 
@@ -50,19 +49,11 @@ def _backend(name: str, backend: BackendSettings) -> Iterator[Fault]:
 
 def _exposure(settings: Settings) -> Iterator[Fault]:
     server = settings.server
-    if not (is_loopback(server.host) or settings.api_keys or server.api_keys_gopass_path):
+    if not (is_loopback(server.host) or settings.api_keys):
         yield (
             "server.host",
-            f"{server.host} is not a loopback address: set CLINVK_API_KEY (or api_keys_gopass_path) to listen there",
+            f"{server.host} is not a loopback address: set CLINVK_API_KEY to listen there",
         )
-
-
-def _networks(settings: Settings) -> Iterator[Fault]:
-    for index, proxy in enumerate(settings.server.trusted_proxies):
-        try:
-            ipaddress.ip_network(proxy)
-        except ValueError:
-            yield f"server.trusted_proxies[{index}]", "expected an IP address or a network like 10.0.0.0/8"
 
 
 def _paths(settings: Settings) -> Iterator[Fault]:

@@ -13,25 +13,32 @@ from .document import read_document
 from .errors import ConfigError
 from .overlay import overlay
 from .settings import BackendSettings, Settings
-from .sources import COMMAND_LINE, ENVIRONMENT, Options, api_keys, from_environment, from_options
+from .sources import COMMAND_LINE, ENVIRONMENT, Options, api_keys, from_environment, from_options, spelled
 
 
-def load(options: Options, environ: Mapping[str, str]) -> Settings:
+def load(options: Options, environ: Mapping[str, str], *, before: Settings | None = None) -> Settings:
     """Read every source once and return settings that are complete and checked, or raise ConfigError.
 
-    Nothing is kept between calls: a reload calls this again, and keeps what it has when this raises.
+    Nothing is kept between calls: a reload passes the settings it has as `before`, and keeps them when this raises,
+    which it also does when the file that they were read from has gone.
     """
     path, document = _document(options, environ)
-    settings = overlay(defaults(), document, str(path))
+    if before is not None and before.config_file and document is None:
+        raise ConfigError(before.config_file, "the file has gone")
+    settings = overlay(defaults(), document or {}, str(path))
     from_env = from_environment(environ, settings)
     settings = overlay(settings, from_env, ENVIRONMENT)
     from_argv = from_options(options)
     settings = overlay(settings, from_argv, COMMAND_LINE)
-    settings = _complete(replace(settings, api_keys=api_keys(environ)), from_env | from_argv)
+    settings = replace(
+        _complete(settings, from_env | from_argv),
+        api_keys=api_keys(environ),
+        config_file="" if document is None else str(path),
+    )
     layers = ((COMMAND_LINE, from_argv), (ENVIRONMENT, from_env))
     for key, problem in faults(settings):
         where = next((label for label, layer in layers if _holds(layer, key)), str(path))
-        raise ConfigError(where, f"{key}: {problem}")
+        raise ConfigError(where, f"{spelled(key, where)}: {problem}")
     return settings
 
 
@@ -40,19 +47,18 @@ def defaults() -> Settings:
     return Settings(backends=dict(BUILTIN))
 
 
-def _document(options: Options, environ: Mapping[str, str]) -> tuple[Path, dict[str, Any]]:
-    """Find and read the file: one that was named must be there, the one in the usual place may be missing."""
+def _document(options: Options, environ: Mapping[str, str]) -> tuple[Path, dict[str, Any] | None]:
+    """Find and read the file; None when it is not there, which only the file in the usual place may be."""
     named = options.config or environ.get("CLINVK_CONFIG")
-    path = (
-        Path(named) if named else platformdirs.user_config_path("clinvoker", appauthor=False) / "config.toml"
-    )
+    usual = platformdirs.user_config_path("clinvoker", appauthor=False) / "config.toml"
+    path = Path(_expand(named)).absolute() if named else usual
     try:
         return path, read_document(path)
     except FileNotFoundError:
         if named:
             source = "--config" if options.config else "CLINVK_CONFIG"
             raise ConfigError(str(path), f"no such file (named by {source})") from None
-        return path, {}
+        return path, None
 
 
 def _complete(settings: Settings, typed: Mapping[str, Any]) -> Settings:

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
@@ -11,7 +12,7 @@ import msgspec
 from msgspec.structs import fields, replace
 
 from .errors import ConfigError
-from .settings import BackendSettings, Settings, Table
+from .settings import BackendSettings, Port, Settings, Table
 
 T = TypeVar("T", bound=Table)
 
@@ -24,7 +25,7 @@ BackendName = Annotated[
 ]
 
 # Keys of Settings that no document may set.
-_NOT_CONFIGURED = frozenset({"api_keys"})
+_NOT_CONFIGURED = frozenset({"api_keys", "config_file"})
 
 # Longer numbers are not worth a line (and Python refuses to print some).
 _SHOWN = 10**18
@@ -43,7 +44,9 @@ def overlay(base: Settings, document: Mapping[str, Any], where: str) -> Settings
 
 def parse(text: object, kind: object, key: str, where: str) -> Any:  # noqa: ANN401 - `kind` says what it is
     """Turn a word of the environment or the command line into a `kind`. Raises ConfigError that names `key`."""
-    return _convert(text, kind, key, where, strict=False)
+    is_number = isinstance(text, str) and re.fullmatch(r"-?[0-9]{1,18}", text)
+    value = int(str(text)) if kind is Port and is_number else text
+    return _convert(value, kind, key, where)
 
 
 def _overlay_backend(base: Settings, name: str, raw: object, where: str) -> BackendSettings:
@@ -51,6 +54,8 @@ def _overlay_backend(base: Settings, name: str, raw: object, where: str) -> Back
     _convert(name, BackendName, path, where)
     table = _expect_table(raw, path, where)
     known = base.backends.get(name)
+    if table.get("command") == [] and (known is None or known.command):
+        raise ConfigError(where, f"{path}.command: expected a program and its arguments, got an empty array")
     if known is None:
         for key in ("protocol", "command"):
             if key not in table:
@@ -58,8 +63,6 @@ def _overlay_backend(base: Settings, name: str, raw: object, where: str) -> Back
                     where, f"{path}.{key}: missing; a backend of your own needs protocol and command"
                 )
         known = BackendSettings(protocol="acp", command=())
-    if table.get("command") == [] and known.command:
-        raise ConfigError(where, f"{path}.command: expected a program and its arguments, got an empty array")
     return _overlay_table(known, table, path, where)
 
 
@@ -94,9 +97,9 @@ def _expect_table(value: object, key: str, where: str) -> Mapping[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _convert(value: object, kind: object, key: str, where: str, *, strict: bool = True) -> Any:  # noqa: ANN401 - as `kind` says
+def _convert(value: object, kind: object, key: str, where: str) -> Any:  # noqa: ANN401 - as `kind` says
     try:
-        return msgspec.convert(value, cast("Any", kind), strict=strict)
+        return msgspec.convert(value, cast("Any", kind))
     except msgspec.ValidationError as error:
         message, _, at = str(error).partition(" - at `$")
         raise ConfigError(where, f"{key}{at.rstrip('`')}: {_problem(message, value, kind)}") from None
@@ -121,7 +124,8 @@ def _description(kind: object) -> str:
     """Find what a pattern stands for: the description of the first Meta that has one inside `kind`."""
     if isinstance(kind, msgspec.Meta):
         return kind.description or ""
-    return next(filter(None, map(_description, get_args(kind))), "")
+    inner: tuple[object, ...] = get_args(kind)
+    return next((text for part in inner if (text := _description(part))), "")
 
 
 def _suggest(name: str, known: Mapping[str, object]) -> str:
@@ -130,4 +134,4 @@ def _suggest(name: str, known: Mapping[str, object]) -> str:
 
 
 def _type_name(value: object) -> str:
-    return {list: "array"}.get(type(value), type(value).__name__)
+    return "array" if isinstance(value, list) else type(value).__name__

@@ -37,7 +37,6 @@ def _pattern(regex: str, description: str) -> Meta:
 Text = Annotated[str, _pattern(r"[^\0]*", "text without NUL")]
 Word = Annotated[str, _pattern(r"[^\0]+", "text that is not empty and has no NUL")]
 Line = Annotated[str, _pattern(r"[^\x00-\x1f\x7f]{0,256}", "one line of at most 256 characters")]
-Tag = Annotated[str, _pattern(r"[^\x00-\x1f\x7f]{1,64}", "one line of 1 to 64 characters")]
 Model = Annotated[
     str,
     _pattern(
@@ -50,6 +49,9 @@ ModelPattern = Annotated[
 ]
 Flag = Annotated[str, _pattern(r"--?[A-Za-z][A-Za-z0-9-]*", "a flag like --name, without a value")]
 EnvName = Annotated[str, _pattern(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
+OptionalEnvName = Annotated[
+    str, _pattern(r"([A-Za-z_][A-Za-z0-9_]*)?", "the name of an environment variable, or nothing")
+]
 EnvPattern = Annotated[
     str,
     _pattern(r"[A-Za-z_*][A-Za-z0-9_*]*", "the name of an environment variable, where * stands for any text"),
@@ -81,6 +83,8 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     idle_timeout_secs: Secs = 120
     first_event_timeout_secs: Secs = 120
     idle_event_timeout_secs: Secs = 120
+    permission_timeout_secs: Secs = 60
+    reattach_grace_secs: Annotated[float, Meta(ge=0, le=600)] = 1
     heartbeat_secs: Secs = 15
     write_stall_secs: Secs = 30
     kill_grace_secs: Annotated[float, Meta(gt=0, le=60)] = 3
@@ -90,13 +94,8 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     max_connections: Many = 512
     max_concurrent_runs: Annotated[int, Meta(ge=1, le=1024)] = 32
     queue_size: Annotated[int, Meta(ge=0, le=65_536)] = 128
-    finished_runs_kept: Annotated[int, Meta(ge=0, le=65_536)] = 256
     cors_allowed_origins: tuple[Origin, ...] = ()
-    trusted_proxies: tuple[Word, ...] = ()
     allowed_hosts: tuple[HostName, ...] = ()
-    rate_limit_enabled: bool = False
-    rate_limit_rps: Annotated[float, Meta(gt=0, le=100_000)] = 10
-    rate_limit_burst: Many = 20
     allowed_workdir_prefixes: tuple[Word, ...] = ()
     blocked_workdir_prefixes: tuple[Word, ...] = (
         "/boot",
@@ -108,7 +107,6 @@ class ServerSettings(Table, frozen=True, kw_only=True):
         "~/.gnupg",
         "~/.ssh",
     )
-    api_keys_gopass_path: Line = ""
     metrics_enabled: bool = True
 
 
@@ -128,6 +126,7 @@ class BackendSettings(Table, frozen=True, kw_only=True):
     approval_mode: ApprovalMode = "default"
     sandbox_mode: SandboxMode = "default"
     system_prompt: Text = ""
+    system_prompt_env: OptionalEnvName = ""
     extra_flags: tuple[Word, ...] = ()
     allowed_extra: tuple[Flag, ...] | None = None
     env: Mapping[EnvName, Text] = {}
@@ -135,6 +134,7 @@ class BackendSettings(Table, frozen=True, kw_only=True):
     spares: Annotated[int, Meta(ge=0, le=64)] = 1
     max_processes: Share = 8
     max_spawning: Annotated[int, Meta(ge=1, le=64)] = 2
+    max_idle: Annotated[int, Meta(ge=0, le=256)] = 4
     max_conversations: Annotated[int, Meta(ge=1, le=4096)] = 64
     idle_ttl_secs: Ttl = 600
     start_timeout_secs: Annotated[float, Meta(gt=0, le=600)] = 30
@@ -143,21 +143,6 @@ class BackendSettings(Table, frozen=True, kw_only=True):
         """Show everything but the values of `env`, which may be keys."""
         shown = {**asdict(self), "env": dict.fromkeys(self.env, "…")}
         return f"BackendSettings({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
-
-
-class SessionSettings(Table, frozen=True, kw_only=True):
-    """`[session]`: what is remembered of conversations."""
-
-    retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 30
-    store_token_usage: bool = True
-    default_tags: tuple[Tag, ...] = ()
-
-
-class ParallelSettings(Table, frozen=True, kw_only=True):
-    """`[parallel]`: the defaults of a fan-out."""
-
-    max_workers: Annotated[int, Meta(ge=1, le=64)] = 3
-    fail_fast: bool = False
 
 
 class LogSettings(Table, frozen=True, kw_only=True):
@@ -169,14 +154,14 @@ class LogSettings(Table, frozen=True, kw_only=True):
 class Settings(Table, frozen=True, kw_only=True):
     """The whole configuration. `load` makes it; it is passed to whoever needs a part of it.
 
-    `state_dir` is an absolute path once loaded. `api_keys` come from the environment alone, never from the file.
+    Once loaded, `state_dir` is an absolute path and `config_file` the path of the file that was read, empty without
+    one. `api_keys` come from the environment alone, never from the file.
     """
 
     default_backend: str = "claude"
     state_dir: Text = ""
     server: ServerSettings = ServerSettings()
     backends: Mapping[str, BackendSettings] = {}
-    session: SessionSettings = SessionSettings()
-    parallel: ParallelSettings = ParallelSettings()
     log: LogSettings = LogSettings()
     api_keys: tuple[Secret, ...] = ()
+    config_file: str = ""

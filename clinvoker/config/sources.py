@@ -26,14 +26,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str | None = None
 
 
-# name of the option and of the variable's ending -> (path in the settings, kind)
+# Name of the option and ending of the variable -> (path in the settings, what it must be).
 _KEYS: Final[Mapping[str, tuple[tuple[str, ...], object]]] = {
     "host": (("server", "host"), Host),
     "port": (("server", "port"), Port),
     "backend": (("default_backend",), str),
     "state_dir": (("state_dir",), Text),
     "log_level": (("log", "level"), LogLevel),
-    "api_keys_gopass_path": (("server", "api_keys_gopass_path"), Text),
 }
 
 
@@ -81,6 +80,16 @@ def api_keys(environ: Mapping[str, str]) -> tuple[Secret, ...]:
                 )
             keys[text] = None
     return tuple(map(Secret, keys))
+
+
+def spelled(key: str, where: str) -> str:
+    """Say `key` (a path in the settings) as the source `where` spells it: `CLINVK_HOST`, `--host`, or as it is."""
+    for name, (path, _) in _KEYS.items():
+        if ".".join(path) == key and where == ENVIRONMENT:
+            return f"CLINVK_{name.upper()}"
+        if ".".join(path) == key and where == COMMAND_LINE:
+            return f"--{name.replace('_', '-')}"
+    return key
 
 
 def _put(document: dict[str, Any], name: str, value: object, label: str, where: str) -> None:

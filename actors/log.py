@@ -1,0 +1,89 @@
+"""A run's numbered event log: written by one, read by any number, each from a cursor of its own."""
+
+from datetime import UTC, datetime
+
+import trio
+from msgspec import UNSET, UnsetType
+
+from actors.errors import Code, Refusal
+from actors.messages import Complete, Entry, Event, Failed, Message, Thinking, ToolResult
+
+ENTRY_COST = 300
+"""Bytes that an entry takes beside its text, about."""
+
+
+def timestamp() -> str:
+    """Return the time now as events carry it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Log:
+    """The entries of one run, numbered from 1. Beyond `limit` bytes the oldest are dropped."""
+
+    def __init__(self, run_id: str, limit: int) -> None:
+        self._run_id = run_id
+        self._limit = limit
+        self._entries: list[Entry] = []
+        self._dropped = 0
+        self._size = 0
+        self._grown = trio.Event()
+        self.ended = False
+
+    @property
+    def last(self) -> int:
+        """The number of the newest entry, 0 if there is none."""
+        return self._dropped + len(self._entries)
+
+    def append(
+        self, events: list[Event], backend: str, session_id: str, task: int | UnsetType = UNSET
+    ) -> None:
+        """Number the events and wake whoever follows."""
+        now = timestamp()
+        seq = self.last
+        for event in events:
+            seq += 1
+            self._entries.append(Entry(event.TYPE, backend, event, now, self._run_id, seq, session_id, task))
+            self._size += ENTRY_COST + _text_size(event)
+        if self._size > self._limit:
+            self._drop_oldest()
+        self._wake()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.ended = True
+        self._wake()
+
+    def after(self, seq: int, most: int) -> list[Entry]:
+        """Return up to `most` entries after number `seq`. Raises `Refusal` if some of them were dropped already."""
+        if seq < self._dropped:
+            message = f"events {seq + 1} to {self._dropped} of the run are no longer kept"
+            raise Refusal(Code.READER_TOO_SLOW, message)
+        return self._entries[seq - self._dropped : seq - self._dropped + most]
+
+    async def wait_after(self, seq: int) -> None:
+        """Wait until there is an entry after number `seq`, or the log has ended."""
+        while self.last <= seq and not self.ended:
+            await self._grown.wait()
+
+    def _wake(self) -> None:
+        self._grown.set()
+        self._grown = trio.Event()
+
+    def _drop_oldest(self) -> None:
+        """Drop down to three quarters of the limit, so that it is not done for every entry."""
+        dropped = 0
+        while self._size > self._limit * 3 // 4 and dropped < len(self._entries) - 1:
+            self._size -= ENTRY_COST + _text_size(self._entries[dropped].content)
+            dropped += 1
+        del self._entries[:dropped]
+        self._dropped += dropped
+
+
+def _text_size(event: Event) -> int:
+    match event:
+        case Message(text=text) | Thinking(text=text):
+            return len(text)
+        case ToolResult(output=text) | Complete(output=text) | Failed(message=text):
+            return len(text)
+        case _:
+            return 0

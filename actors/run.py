@@ -1,0 +1,267 @@
+"""One run: what a request asked for, its numbered event log, and whoever follows it.
+
+The work is a function given by whoever started the run (a turn, a fan-out); it records events and returns. However it
+ends, the log ends with exactly one `Complete` or `Failed`. A follower reads the log from its own cursor and gets all
+that is new in one batch, so a slow reader stalls nobody.
+
+An attached run is cancelled when its last follower has gone and none has come back within the grace; a detached one
+goes on by itself.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from actors.actor import Actor
+from actors.errors import Code, Refusal
+from actors.log import Log
+from actors.mailbox import Ask, Emit, Stream, Tell
+from actors.messages import (
+    Complete,
+    Entry,
+    Event,
+    Failed,
+    Leave,
+    Message,
+    Permission,
+    ToolResult,
+    Usage,
+)
+from actors.telemetry import Observer, RunEnded, RunStarted, StreamFailed
+
+PAGE = 512
+"""Entries that a follower gets at once, at most."""
+
+
+class Follow(Stream[list[Entry]], frozen=True):
+    """The run's entries after number `after`, all that is new at a time, to the end."""
+
+    after: int = 0
+
+
+class Cancel(Ask[bool], frozen=True):
+    """Stop the run; answered with whether it was still going."""
+
+
+class Answer(Ask[None], frozen=True):
+    """The caller's answer to a permission. Refused (`NOT_FOUND`, `INVALID_REQUEST`) if that was not asked."""
+
+    permission: str
+    leave: str
+
+
+class RunLimits(Struct, frozen=True):
+    """Bounds of a run, in seconds and bytes."""
+
+    total: float = 300.0
+    first_event: float = 120.0
+    idle: float = 120.0
+    permission: float = 60.0
+    reattach: float = 1.0
+    transcript: int = 16 * 1024 * 1024
+
+
+class Identity(Struct, frozen=True):
+    """Who a run is: its id, and what its events carry."""
+
+    run_id: str
+    session_id: str
+    backend: str
+    detached: bool = False
+
+
+def new_id(prefix: str) -> str:
+    """Return an id that nobody can guess: 128 random bits."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+class Recorder:
+    """What a run's work writes to: events in, answers to permissions out."""
+
+    def __init__(self, identity: Identity, limits: RunLimits) -> None:
+        self.identity = identity
+        self.limits = limits
+        self.log = Log(identity.run_id, limits.transcript)
+        self.outcome: Complete | Failed | None = None
+        self.began = trio.current_time()
+        self.first_event: float | None = None
+        self.permissions: dict[str, tuple[Permission, trio.Event]] = {}
+        self.answers: dict[str, Leave] = {}
+        self._texts: list[str] = []
+
+    def record(self, events: list[Event], task: int | UnsetType = UNSET) -> None:
+        """Append events; a terminal one ends the log and is the run's outcome. Later ones are dropped."""
+        if self.outcome is not None or not events:
+            return
+        if self.first_event is None:
+            self.first_event = trio.current_time() - self.began
+        self._texts.extend(event.text for event in events if type(event) is Message)
+        last = events[-1]
+        if isinstance(last, Complete):
+            duration_ms = round((trio.current_time() - self.began) * 1000)
+            last = replace(last, output="".join(self._texts), duration_ms=duration_ms)
+            events = [*events[:-1], last]
+        if isinstance(last, Complete | Failed):
+            self.outcome = last
+        self.log.append(events, self.identity.backend, self.identity.session_id, task)
+        if self.outcome is not None:
+            self.log.end()
+
+    async def ask_caller(self, permission: Permission) -> Leave:
+        """Put a permission to the caller; a no after `limits.permission` seconds without an answer."""
+        answered = trio.Event()
+        self.permissions[permission.id] = (permission, answered)
+        self.record([permission])
+        with trio.move_on_after(self.limits.permission):
+            await answered.wait()
+        del self.permissions[permission.id]
+        leave = self.answers.pop(permission.id, None)
+        if leave is None:
+            waited = f"denied: nobody answered within {self.limits.permission:g} s"
+            self.record([ToolResult(permission.id, waited, is_error=True)])
+        return leave or "deny"
+
+    def answer(self, permission: str, leave: str) -> None:
+        """Answer a permission that is open."""
+        if permission not in self.permissions:
+            raise Refusal(Code.NOT_FOUND, f"no permission {permission} is open in this run")
+        asked, answered = self.permissions[permission]
+        for option in asked.options:
+            if option == leave:
+                self.answers[permission] = option
+                answered.set()
+                return
+        raise Refusal(
+            Code.INVALID_REQUEST, f"option must be one of {', '.join(asked.options)}", param="option"
+        )
+
+
+Work = Callable[[Recorder], Awaitable[None]]
+"""What a run does. Raises `Refusal` for an expected no."""
+
+
+class Run(Actor):
+    """Does the work of one run, and serves its log until nobody follows it any more."""
+
+    def __init__(self, identity: Identity, work: Work, limits: RunLimits, observe: Observer) -> None:
+        super().__init__()
+        self._identity = identity
+        self._work = work
+        self._limits = limits
+        self._observe = observe
+        self._recorder = Recorder(identity, limits)
+        self.began = self._recorder.began
+        self._scope = trio.CancelScope()
+        self._cut_short = Failed(Code.CANCELLED, "the run was cancelled")
+        self._worked = trio.Event()
+        self._followers = 0
+        self._deserted = trio.Event()
+        self._followed = trio.Event()
+
+    async def started(self) -> None:
+        """Begin the work, beside the mailbox."""
+        self._observe(RunStarted(self._identity.backend))
+        self.nursery.start_soon(self._do_work)
+        self.nursery.start_soon(self._watch_followers)
+
+    async def receive(self, message: Tell | Ask[Any]) -> object:
+        """Answer `Cancel` and `Answer`."""
+        match message:
+            case Cancel():
+                going = self._recorder.outcome is None
+                self._scope.cancel()
+                return going
+            case Answer(permission=permission, leave=leave):
+                self._recorder.answer(permission, leave)
+                return None
+            case _:
+                return await super().receive(message)
+
+    async def admit(self, message: Stream[Any]) -> None:
+        """Accept a follower."""
+        if not isinstance(message, Follow):
+            await super().admit(message)
+        self._followers += 1
+        self._followed.set()
+        self._deserted = trio.Event()
+
+    async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
+        """Send a follower everything from its cursor on, as fast as it takes it."""
+        if not isinstance(message, Follow):
+            await super().produce(message, emit)
+            return
+        log = self._recorder.log
+        seq = message.after
+        try:
+            while True:
+                await log.wait_after(seq)
+                page = log.after(seq, PAGE)
+                if not page:
+                    return
+                seq = page[-1].seq
+                await emit(page)
+        finally:
+            self._followers -= 1
+            if self._followers == 0:
+                self._followed = trio.Event()
+                self._deserted.set()
+
+    async def stopping(self) -> None:
+        """The daemon goes down: end the work, and let the followers have the last event."""
+        if self._recorder.outcome is None:
+            self._cut_short = Failed(Code.DRAINING, "the daemon is shutting down")
+            self._scope.cancel()
+        await self._worked.wait()
+        while self._followers:
+            await self._deserted.wait()
+
+    async def _do_work(self) -> None:
+        failure: Event = Failed(Code.INTERNAL, "the run ended without a result")
+        try:
+            with self._scope, trio.fail_after(self._limits.total):
+                await self._work(self._recorder)
+            if self._scope.cancelled_caught:
+                failure = self._cut_short
+        except trio.TooSlowError:
+            failure = Failed(Code.TIMEOUT, f"the run took longer than {self._limits.total:g} s")
+        except Refusal as refusal:
+            wait = UNSET if refusal.retry_after is None else refusal.retry_after
+            failure = Failed(refusal.code, refusal.message, retry_after=wait)
+        except Exception as error:  # noqa: BLE001 - whatever broke ends this run only, and its readers are told
+            failure = Failed(Code.INTERNAL, "the run failed inside the daemon; its log says more")
+            self._observe(StreamFailed(self.ref.name, type(self._work).__name__, repr(error)))
+        finally:
+            self._recorder.record([failure])
+            self._report()
+            self._worked.set()
+
+    async def _watch_followers(self) -> None:
+        """Cancel an attached run that is deserted; end the actor once the work is done and nobody reads."""
+        while True:
+            with trio.move_on_after(self._limits.reattach):
+                await self._followed.wait()
+            if not self._followers and not self._identity.detached:
+                self._cut_short = Failed(Code.CANCELLED, "the caller went away")
+                self._scope.cancel()
+            if not self._followers:
+                await self._worked.wait()
+                break
+            await self._deserted.wait()
+        self.end()
+
+    def _report(self) -> None:
+        outcome = self._recorder.outcome
+        self._observe(
+            RunEnded(
+                run_id=self._identity.run_id,
+                backend=self._identity.backend,
+                outcome=outcome.code if isinstance(outcome, Failed) else "complete",
+                duration=trio.current_time() - self._recorder.began,
+                first_event=self._recorder.first_event,
+                usage=outcome.token_usage if isinstance(outcome, Complete) else Usage(),
+            )
+        )

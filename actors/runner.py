@@ -1,0 +1,318 @@
+"""One live CLI process: its link, its conversations, its death.
+
+The process lives as long as the actor does, and the actor as long as the process: whichever ends first takes the
+other along. Turns run beside each other when the driver's process can hold several conversations; each is a stream,
+so a reader that leaves cancels its turn, and the agent is interrupted through its own protocol.
+"""
+
+import re
+import signal
+import tempfile
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from actors.actor import Actor
+from actors.driver import AskLeave, Driver, Link, LinkClosed, ProtocolBroken
+from actors.errors import Code, Refusal
+from actors.mailbox import Ask, Emit, Stream, Tell
+from actors.marker import find, now_ticks
+from actors.messages import Event, Failed, Options, Prompt
+from actors.outbox import Outbox
+from actors.process import LaunchError, Process, ProcessGone, open_process, sweep_strays
+from actors.telemetry import LinesUnparsed, Observer, ProcessEnded, ProcessStarted
+
+
+class Batch(Struct, frozen=True):
+    """Events of a turn as they came, and the agent's own id of the conversation they belong to."""
+
+    conversation: str
+    events: list[Event]
+
+
+class Ready(Stream[None], frozen=True):
+    """Emits once the process can take turns; refused with the reason if it never will."""
+
+
+class Turn(Stream[Batch], frozen=True):
+    """One turn of a session's conversation, which is opened, or resumed by the agent's own id, if it is not live here.
+
+    The last batch ends with `Complete` or `Failed`. Raises `Refusal` before any batch if it cannot begin.
+    """
+
+    session: str
+    prompt: Prompt
+    options: Options
+    approve: AskLeave
+    resume: str | None = None
+
+
+class Forget(Tell, frozen=True):
+    """A session will not come back: its conversation is closed."""
+
+    session: str
+
+
+class RunnerLimits(Struct, frozen=True):
+    """Seconds that a process gets: to start, to end a turn that was cut short, to die."""
+
+    start: float = 30.0
+    interrupt: float = 2.0
+    kill: float = 3.0
+
+
+class Runner(Actor):
+    """Owns one agent process. It never restarts: its pool starts another."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        options: Options,
+        marker: str,
+        limits: RunnerLimits,
+        observe: Observer,
+        resume: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.shutdown = limits.kill + 1.0
+        self._driver = driver
+        self._options = options
+        self._resume = resume
+        self._marker = marker
+        self._limits = limits
+        self._observe = observe
+        self._ready = trio.Event()
+        self._gone = trio.Event()
+        self._unavailable: Refusal | None = None
+        self._process: Process
+        self._link: Link
+        self._scratch: str
+        self._conversations: dict[str, str] = {}
+        self._turns: dict[Outbox, int] = {}
+        """The turns in hand, and when each began (clock ticks)."""
+
+    async def started(self) -> None:
+        """Start the process; the handshake goes on beside the mailbox."""
+        self.nursery.start_soon(self._live)
+
+    async def receive(self, message: Tell | Ask[Any]) -> object:
+        """Take `Forget`."""
+        match message:
+            case Forget(session=session):
+                conversation = self._conversations.pop(session, None)
+                if conversation is not None and not self._gone.is_set():
+                    self.nursery.start_soon(self._close, conversation)
+                return None
+            case _:
+                return await super().receive(message)
+
+    async def admit(self, message: Stream[Any]) -> None:
+        """Accept `Ready` and `Turn`."""
+        if not isinstance(message, Ready | Turn):
+            await super().admit(message)
+
+    async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
+        """Do the work of `Ready` and `Turn`."""
+        await self._ready.wait()
+        if self._unavailable is not None:
+            raise self._unavailable
+        match message:
+            case Turn():
+                await self._turn(message, emit)
+            case _:
+                await emit(None)
+
+    # The process.
+
+    async def _live(self) -> None:
+        """Hold the process from launch to death."""
+        reason = "stopped"
+        began = trio.current_time()
+        try:
+            with tempfile.TemporaryDirectory(
+                prefix="clinvoker-", ignore_cleanup_errors=True
+            ) as self._scratch:
+                launch = self._driver.launch(self._options, self._scratch, self._resume)
+                async with (
+                    open_process(launch, marker=self._marker, grace=self._limits.kill) as self._process,
+                    trio.open_nursery() as nursery,
+                ):
+                    self._link = self._driver.link(self._process.send, launch)
+                    nursery.start_soon(self._read)
+                    self._unavailable = await self._shake_hands()
+                    if self._unavailable is None:
+                        self._observe(ProcessStarted(self._driver.name, trio.current_time() - began))
+                        self._ready.set()
+                        await self._gone.wait()
+                        reason = "died"
+                    nursery.cancel_scope.cancel()
+        except LaunchError as error:
+            self._unavailable = _why_not_launched(self._driver.program, error)
+        except Refusal as refusal:
+            self._unavailable = refusal
+        finally:
+            if self._unavailable is not None:
+                reason = "failed_to_start"
+            self._observe(ProcessEnded(self._driver.name, reason, str(self._unavailable or "")))
+            self._ready.set()
+            self.end()
+
+    async def _shake_hands(self) -> Refusal | None:
+        """Bring the process to where it takes turns, or say why it never will."""
+        try:
+            with trio.fail_after(self._limits.start):
+                await self._link.handshake()
+        except trio.TooSlowError:
+            message = f"{self._driver.name} was not ready within {self._limits.start:g} s"
+            return Refusal(Code.BACKEND_UNAVAILABLE, message)
+        except (LinkClosed, ProcessGone):
+            await self._wait_gone()
+            return Refusal(Code.BACKEND_UNAVAILABLE, self._obituary())
+        except ProtocolBroken as error:
+            return Refusal(Code.PROTOCOL, f"{self._driver.name}: {error}")
+        except Refusal as refusal:
+            return refusal
+        return None
+
+    async def _read(self) -> None:
+        """Feed the link with everything the agent says, pausing while a turn's reader is behind."""
+        unparsed = 0
+        async for lines in self._process.receive_lines():
+            for line in lines:
+                self._link.feed(line)
+            for outbox in list(self._turns):
+                await outbox.wait_room()
+            if self._link.unparsed != unparsed:
+                self._observe(LinesUnparsed(self._driver.name, self._link.unparsed - unparsed))
+                unparsed = self._link.unparsed
+        self._link.closed()
+        self._gone.set()
+
+    async def _wait_gone(self) -> None:
+        """Give a process that no longer talks the time to end, so that its end can be told."""
+        with trio.move_on_after(1.0):
+            await self._process.wait()
+
+    def _obituary(self) -> str:
+        """How the process ended and what it said last, with anything like a key left out."""
+        code = self._process.returncode
+        if code is None:
+            how = "closed its output"
+        elif code < 0:
+            how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+        else:
+            how = f"ended with exit code {code}"
+        last = _redact(self._process.stderr_tail.decode(errors="replace").strip()[-2000:])
+        return f"{self._driver.name} {how}" + (f": {last}" if last else "")
+
+    # Turns.
+
+    async def _turn(self, turn: Turn, emit: Emit[Batch]) -> None:
+        outbox = Outbox()
+        self._turns[outbox] = now_ticks()
+        conversation = None
+        idle = False
+        try:
+            if self._gone.is_set():
+                raise Refusal(Code.CRASHED, self._obituary())
+            conversation = await self._conversation(turn)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._converse, conversation, turn, outbox)
+                while events := await outbox.take():
+                    await emit(Batch(conversation, events))
+                # The reader has its last event; an agent that was cut short may still be winding down.
+                nursery.cancel_scope.deadline = trio.current_time() + self._limits.interrupt
+            idle = not nursery.cancel_scope.cancelled_caught
+        finally:
+            with trio.CancelScope(shield=True):
+                if conversation is not None and not idle:
+                    await self._interrupt(conversation)
+                del self._turns[outbox]
+                await self._sweep()
+
+    async def _conversation(self, turn: Turn) -> str:
+        """The session's conversation: the live one, else opened or resumed now."""
+        known = self._conversations.get(turn.session)
+        if known is not None:
+            return known
+        options = turn.options
+        if not options.workdir:
+            options = msgspec.structs.replace(options, workdir=self._workdir())
+        try:
+            with trio.fail_after(self._limits.start):
+                conversation = await self._link.open(options, turn.resume)
+        except trio.TooSlowError:
+            message = f"{self._driver.name} opened no conversation within {self._limits.start:g} s"
+            raise Refusal(Code.BACKEND_UNAVAILABLE, message) from None
+        except (LinkClosed, ProcessGone):
+            await self._wait_gone()
+            raise Refusal(Code.CRASHED, self._obituary()) from None
+        except ProtocolBroken as error:
+            raise Refusal(Code.PROTOCOL, f"{self._driver.name}: {error}") from None
+        self._conversations[turn.session] = conversation
+        return conversation
+
+    def _workdir(self) -> str:
+        """An empty directory for one conversation: the process's own, where it can hold no other."""
+        if not self._driver.shared:
+            return self._scratch
+        return tempfile.mkdtemp(prefix="work-", dir=self._scratch)
+
+    async def _converse(self, conversation: str, turn: Turn, outbox: Outbox) -> None:
+        """Run the turn in the driver; whatever goes wrong there becomes the turn's last event."""
+        try:
+            await self._link.turn(conversation, turn.prompt, outbox, turn.approve)
+        except (LinkClosed, ProcessGone):
+            await self._wait_gone()
+            outbox.put(Failed(Code.CRASHED, self._obituary()))
+        except ProtocolBroken as error:
+            outbox.put(Failed(Code.PROTOCOL, f"{self._driver.name}: {error}"))
+        except Refusal as refusal:
+            outbox.put(Failed(refusal.code, refusal.message))
+        else:
+            outbox.put(Failed(Code.PROTOCOL, f"{self._driver.name} ended the turn without a result"))
+
+    async def _interrupt(self, conversation: str) -> None:
+        """Cut the turn in hand short; an agent that does not obey is killed, and all its turns with it."""
+        with trio.move_on_after(self._limits.interrupt) as patience:
+            with suppress(LinkClosed, ProcessGone, ProtocolBroken, Refusal):
+                await self._link.interrupt(conversation)
+        if patience.cancelled_caught:
+            self.end()
+
+    async def _close(self, conversation: str) -> None:
+        with (
+            trio.move_on_after(self._limits.interrupt),
+            suppress(LinkClosed, ProcessGone, ProtocolBroken, Refusal),
+        ):
+            await self._link.close(conversation)
+
+    async def _sweep(self) -> None:
+        """Kill the tools that ended turns left running: those older than every turn still in hand."""
+        if self._gone.is_set():
+            return
+        with suppress(OSError):
+            agent = self._process.pid
+            if find(lambda found: found.marker == self._marker and found.session != agent):
+                oldest = min(self._turns.values(), default=now_ticks() + 1)
+                await sweep_strays(self._marker, agent, oldest)
+
+
+def _why_not_launched(program: str, error: LaunchError) -> Refusal:
+    match error.kind:
+        case "missing":
+            return Refusal(Code.NOT_INSTALLED, f"{program} is not installed, or not on the PATH")
+        case "cwd":
+            return Refusal(Code.INVALID_REQUEST, error.message, param="workdir")
+        case _:
+            return Refusal(Code.BACKEND_UNAVAILABLE, error.message)
+
+
+_SECRET = re.compile(r"(?i)(bearer\s+|sk-|key[-_=: ]+|token[-_=: ]+|AIza)[\w.\-]{8,}")
+
+
+def _redact(text: str) -> str:
+    return _SECRET.sub(r"\1[redacted]", text)

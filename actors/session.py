@@ -1,0 +1,130 @@
+"""One live conversation: one turn at a time, on the runner that holds it.
+
+A session lives as long as its conversation is live in the pool. It keeps the agent's own id of the conversation, so
+that a turn after the runner's death resumes it where the agent can.
+"""
+
+from contextlib import closing
+from typing import Any
+
+import trio
+from msgspec import Struct
+
+from actors.actor import Actor
+from actors.driver import AskLeave
+from actors.errors import Code, Refusal
+from actors.mailbox import Ask, Emit, Ref, Stream, Tell
+from actors.messages import Complete, Event, Failed, Options, Prompt
+from actors.pool import Close, Lease, Released, Verdict
+from actors.runner import Batch, Turn
+
+UNUSED = 30.0
+"""Seconds that a new session waits for its first turn."""
+
+
+class Begin(Stream[list[Event]], frozen=True):
+    """One turn. Refused with `SESSION_BUSY` while another is in hand; the last event is `Complete` or `Failed`."""
+
+    prompt: Prompt
+    approve: AskLeave
+
+
+class Describe(Ask["Description"], frozen=True):
+    """What this session is."""
+
+
+class Description(Struct, frozen=True):
+    """A session's fixed parts."""
+
+    id: str
+    backend: str
+    options: Options
+
+
+class Session(Actor):
+    """Serialises the turns of one conversation."""
+
+    def __init__(self, session_id: str, backend: str, pool: Ref, options: Options) -> None:
+        super().__init__()
+        self._description = Description(session_id, backend, options)
+        self._pool = pool
+        self._conversation: str | None = None
+        self._current: Begin | None = None
+        """The turn in hand, until its last event has gone out."""
+        self._turns = trio.Lock()
+
+    async def started(self) -> None:
+        """Watch that the session is used: one whose caller left before the first turn would stay for ever."""
+        self.nursery.start_soon(self._end_unused)
+
+    async def receive(self, message: Tell | Ask[Any]) -> object:
+        """Take `Released` and `Describe`."""
+        match message:
+            case Released():
+                if self._current is None:
+                    self.end()
+                return None
+            case Describe():
+                return self._description
+            case _:
+                return await super().receive(message)
+
+    async def admit(self, message: Stream[Any]) -> None:
+        """Accept a turn unless one is in hand."""
+        if not isinstance(message, Begin):
+            await super().admit(message)
+        elif self._current is not None:
+            raise Refusal(
+                Code.SESSION_BUSY, "the session has a turn in hand", param="session_id", retry_after=1.0
+            )
+        else:
+            self._current = message
+
+    async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
+        """Run the turn: lease a runner, pass its events on."""
+        if not isinstance(message, Begin):
+            await super().produce(message, emit)
+            return
+        try:
+            # Held while a turn winds down, after its last event has gone out: the next one waits for that, unrefused.
+            async with self._turns:
+                await self._turn(message, emit)
+        finally:
+            self._ended(message)
+            if self._description.options.ephemeral or self._conversation is None:
+                self.end()
+
+    async def _turn(self, begin: Begin, emit: Emit[list[Event]]) -> None:
+        session = self._description
+        lease = Lease(session.id, self.ref, session.options, self._conversation)
+        with closing(await self._pool.stream(lease)) as leases:
+            runner = await leases.next()
+            turn = Turn(session.id, begin.prompt, session.options, begin.approve, self._conversation)
+            with closing(await runner.stream(turn)) as batches:
+                try:
+                    async for batch in batches:
+                        await self._pass_on(begin, batch, emit)
+                finally:
+                    # The runner is free again only when the agent has let go of the turn, however it ended.
+                    batches.close()
+                    with trio.CancelScope(shield=True):
+                        await batches.wait_ended()
+        if session.options.ephemeral:
+            await self._pool.tell(Close(session.id))
+
+    async def _pass_on(self, begin: Begin, batch: Batch, emit: Emit[list[Event]]) -> None:
+        self._conversation = batch.conversation
+        last = batch.events[-1]
+        if isinstance(last, Complete | Failed):
+            self._ended(begin)
+            await self._pool.tell(Verdict(last if isinstance(last, Failed) else None))
+        await emit(batch.events)
+
+    def _ended(self, begin: Begin) -> None:
+        if self._current is begin:
+            self._current = None
+
+    async def _end_unused(self) -> None:
+        await trio.sleep(UNUSED)
+        if self._current is None and self._conversation is None:
+            self.end()

@@ -1,0 +1,7 @@
+"""`python -m clinvoker`."""
+
+import sys
+
+from clinvoker.cli import main
+
+sys.exit(main())

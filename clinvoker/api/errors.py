@@ -1,0 +1,84 @@
+"""The one table from an error code to an HTTP status and an error type; renderers write it in each API's dialect."""
+
+from msgspec import Struct, json
+from msgspec.structs import replace
+
+from actors.errors import Code, Refusal
+from actors.messages import Failed
+
+TABLE: dict[Code, tuple[int, str]] = {
+    Code.INVALID_REQUEST: (400, "invalid_request_error"),
+    Code.UNSUPPORTED: (400, "invalid_request_error"),
+    Code.UNAUTHORIZED: (401, "authentication_error"),
+    Code.FORBIDDEN: (403, "permission_error"),
+    Code.NOT_FOUND: (404, "not_found_error"),
+    Code.METHOD_NOT_ALLOWED: (405, "invalid_request_error"),
+    Code.SESSION_BUSY: (409, "conflict_error"),
+    Code.TOO_LARGE: (413, "invalid_request_error"),
+    Code.UNSUPPORTED_MEDIA: (415, "invalid_request_error"),
+    Code.RATE_LIMITED: (429, "rate_limit_error"),
+    Code.BUSY: (503, "overloaded_error"),
+    Code.DRAINING: (503, "overloaded_error"),
+    Code.INTERNAL: (500, "api_error"),
+    Code.TIMEOUT: (504, "timeout_error"),
+    Code.CANCELLED: (409, "api_error"),
+    Code.READER_TOO_SLOW: (409, "api_error"),
+    Code.BACKEND_UNAVAILABLE: (503, "backend_error"),
+    Code.NOT_INSTALLED: (503, "backend_error"),
+    Code.NOT_LOGGED_IN: (503, "backend_error"),
+    Code.BACKEND_RATE_LIMITED: (429, "rate_limit_error"),
+    Code.BACKEND_OVERLOADED: (503, "overloaded_error"),
+    Code.BACKEND_UNREACHABLE: (502, "backend_error"),
+    Code.CONTEXT_TOO_LONG: (400, "invalid_request_error"),
+    Code.MODEL_NOT_FOUND: (404, "not_found_error"),
+    Code.REFUSED: (400, "invalid_request_error"),
+    Code.BACKEND_ERROR: (502, "backend_error"),
+    Code.CRASHED: (502, "backend_error"),
+    Code.PROTOCOL: (502, "backend_error"),
+}
+
+
+class Body(Struct, frozen=True):
+    """The inside of an error answer."""
+
+    code: str
+    message: str
+    param: str | None
+    type: str
+
+
+class ErrorAnswer(Struct, frozen=True):
+    """An error answer (api-design.md, "Error Format")."""
+
+    error: Body
+
+
+def status_of(code: Code) -> int:
+    """The HTTP status of a code."""
+    return TABLE[code][0]
+
+
+def type_of(code: Code) -> str:
+    """The error type of a code."""
+    return TABLE[code][1]
+
+
+def render(refusal: Refusal) -> tuple[int, bytes, dict[str, str]]:
+    """Return status, JSON body and headers for a refusal."""
+    status, kind = TABLE[refusal.code]
+    headers = {"content-type": "application/json"}
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(refusal.retry_after)))
+    body = ErrorAnswer(Body(refusal.code, refusal.message, refusal.param, kind))
+    return status, json.encode(body), headers
+
+
+def as_refusal(failed: Failed) -> Refusal:
+    """The failure of a turn that never began, as the answer to its request."""
+    wait = failed.retry_after if isinstance(failed.retry_after, float) else None
+    return Refusal(failed.code, failed.message, retry_after=wait)
+
+
+def typed(failed: Failed) -> Failed:
+    """The failure with its type filled in, as events carry it."""
+    return replace(failed, type=type_of(failed.code))

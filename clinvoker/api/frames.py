@@ -1,0 +1,35 @@
+"""Writing events: batches of log entries as SSE or NDJSON, one write a batch."""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+from msgspec.structs import replace
+
+from actors.messages import Entry, Failed
+from clinvoker.api.errors import typed
+
+Frame = Callable[[list[Entry]], bytes]
+"""Turns a batch of entries into the bytes of one write."""
+
+_encoder = msgspec.json.Encoder()
+
+
+def sse(entries: list[Entry]) -> bytes:
+    """Frames of Server-Sent Events (WHATWG HTML, 9.2), numbered so that a reader can go on after any of them."""
+    # JSON text holds no raw CR or LF, so an event is one `data` line.
+    return b"".join(
+        b"id: %d\ndata: %b\n\n" % (entry.seq, _encoder.encode(entry)) for entry in with_types(entries)
+    )
+
+
+def ndjson(entries: list[Entry]) -> bytes:
+    """One event a line."""
+    return _encoder.encode_lines(list(with_types(entries)))
+
+
+def with_types(entries: list[Entry]) -> Iterable[Entry]:
+    """The entries, errors with their type filled in."""
+    last = entries[-1]
+    if isinstance(last.content, Failed):
+        return [*entries[:-1], replace(last, content=typed(last.content))]
+    return entries

@@ -1,0 +1,120 @@
+"""One ASGI callable around the app, for HTTP and websockets alike: who may call, decided before any route is looked up.
+
+`Host` must be loopback or listed, against DNS rebinding; a foreign `Origin` is refused on every method; with keys
+configured, everything but `/health` needs one (contract, section 7).
+"""
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from actors.errors import Code, Refusal
+from clinvoker.api.errors import render
+from clinvoker.config import Secret, Settings
+from clinvoker.http.exchange import App, Receive, Send
+from clinvoker.http.inbox import Message
+
+OPEN_PATHS = frozenset({"/health"})
+"""Answered without a key, compared exactly."""
+
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class Guard:
+    """Lets a request through, or answers it."""
+
+    def __init__(self, app: App, settings: Settings) -> None:
+        self._app = app
+        self._keys = settings.api_keys
+        self._origins = frozenset(settings.server.cors_allowed_origins)
+        self._hosts = LOOPBACK_HOSTS | {_host_name(host) for host in settings.server.allowed_hosts}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve an ASGI connection."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = _headers(scope["headers"])
+        try:
+            self._check(scope, headers)
+        except Refusal as refusal:
+            await _refuse(scope, refusal, send)
+            return
+        origin = headers.get("origin")
+        if origin is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "OPTIONS":
+            await _answer(send, 204, b"", _cors(origin))
+        else:
+            await self._app(scope, receive, _with_headers(send, _cors(origin)))
+
+    def _check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        if _host_name(headers.get("host", "")) not in self._hosts:
+            raise Refusal(Code.FORBIDDEN, "this Host is not one that the daemon answers to", param="host")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins:
+            raise Refusal(Code.FORBIDDEN, "this Origin may not call the daemon", param="origin")
+        if scope["type"] == "http" and scope["method"] == "OPTIONS" and origin is not None:
+            return  # a browser's preflight carries no key
+        if self._keys and scope["path"] not in OPEN_PATHS and not self._known(_presented(scope, headers)):
+            raise Refusal(Code.UNAUTHORIZED, "a valid API key is needed")
+
+    def _known(self, presented: str) -> bool:
+        # Every key is compared, each in constant time: how long it takes tells nothing.
+        return sum(key == Secret(presented) for key in self._keys) > 0
+
+
+def _presented(scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+    """The key of a request: `Authorization: Bearer`, `x-api-key`, or `?api_key=`, in that order."""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials:
+        return credentials.strip()
+    if "x-api-key" in headers:
+        return headers["x-api-key"]
+    query = parse_qs(scope["query_string"].decode("latin-1"))
+    return query.get("api_key", [""])[0]
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header: no port, lower case, without the root's dot."""
+    name = host.lower()
+    if name.startswith("["):
+        return name.partition("]")[0] + "]"
+    return name.partition(":")[0].rstrip(".")
+
+
+def _cors(origin: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
+        (b"access-control-allow-headers", b"authorization, content-type, x-api-key, last-event-id"),
+        (b"vary", b"origin"),
+    ]
+
+
+def _with_headers(send: Send, extra: list[tuple[bytes, bytes]]) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), *extra]}
+        await send(message)
+
+    return sending
+
+
+async def _refuse(scope: Mapping[str, Any], refusal: Refusal, send: Send) -> None:
+    if scope["type"] == "websocket":
+        # Before the handshake is accepted, this is an HTTP 403 (ASGI websocket spec, "Close").
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    status, body, headers = render(refusal)
+    await _answer(send, status, body, [(name.encode(), value.encode()) for name, value in headers.items()])
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,305 @@
+"""The native REST API: `/api/v1` (contract, section 3)."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+import trio
+from msgspec import UNSET, Meta, Struct, UnsetType
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from actors.errors import ActorDied, Code, Refusal
+from actors.log import timestamp
+from actors.mailbox import Replies
+from actors.messages import (
+    ApprovalMode,
+    Complete,
+    Entry,
+    Failed,
+    Image,
+    Message,
+    Options,
+    Prompt,
+    SandboxMode,
+    Usage,
+)
+from actors.pool import Status
+from actors.run import Answer, Cancel, Follow
+from clinvoker.api import frames
+from clinvoker.api.errors import Body, as_refusal, type_of
+from clinvoker.api.requests import check_text, decode
+from clinvoker.backends.probe import Versions
+from clinvoker.http.stream import NDJSON_HEARTBEAT, SSE_HEARTBEAT, current_request_stack, streaming
+from clinvoker.service import PromptCall, Service, Started
+
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Word = Annotated[str, Meta(max_length=256)]
+
+
+class PromptRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /prompt`: one turn. Unknown fields are refused, so that nothing asked for is silently dropped."""
+
+    prompt: Annotated[str, Meta(min_length=1)]
+    backend: Word = ""
+    model: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][\w.:/@\[\]-]{0,127})?$")] = ""
+    workdir: Annotated[str, Meta(max_length=4096)] = ""
+    session_id: Word = ""
+    system_prompt: str = ""
+    approval_mode: ApprovalMode = "default"
+    sandbox_mode: SandboxMode = "default"
+    output_format: Literal["default", "text", "json", "stream-json"] = "default"
+    max_tokens: Positive | None = None
+    max_turns: Positive | None = None
+    images: tuple[Image, ...] = ()
+    schema: dict[str, Any] | None = None
+    extra: tuple[Word, ...] = ()
+    ephemeral: bool = False
+    verbose: bool = False
+    dry_run: bool = False
+    stream: bool = False
+
+
+class PromptAnswer(Struct, frozen=True):
+    """The answer to a prompt that was not streamed. `events` is there with `verbose`: all but the text's pieces."""
+
+    session_id: str
+    backend: str
+    model: str
+    exit_code: int
+    duration_ms: int
+    output: str
+    token_usage: Usage
+    run_id: str
+    stop_reason: str | UnsetType = UNSET
+    denied: tuple[str, ...] | UnsetType = UNSET
+    error: Body | UnsetType = UNSET
+    events: list[Entry] | UnsetType = UNSET
+
+
+class DryRun(Struct, frozen=True):
+    """What a prompt would start."""
+
+    dry_run: Literal[True]
+    backend: str
+    model: str
+    workdir: str
+    command: tuple[str, ...]
+
+
+class Runners(Struct, frozen=True):
+    """Live processes of a backend."""
+
+    idle: int
+    busy: int
+
+
+class BackendInfo(Struct, frozen=True):
+    """A backend as `GET /backends` tells it."""
+
+    name: str
+    available: bool
+    version: str | None
+    reason: str | None
+    models: tuple[str, ...]
+    capabilities: dict[str, Any]
+    runners: Runners
+
+
+class BackendList(Struct, frozen=True):
+    """`GET /backends`."""
+
+    backends: list[BackendInfo]
+
+
+class PermissionAnswer(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /runs/{id}/permissions/{pid}`."""
+
+    option: Word
+
+
+def register(app: QuartTrio, service: Service, versions: Versions) -> None:
+    """Add the routes."""
+
+    @app.post("/api/v1/prompt")
+    async def prompt() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
+        asked = decode(await body(), PromptRequest)
+        call = _call(asked)
+        if asked.dry_run:
+            return reply(_dry_run(service, call))
+        started = await service.start(call)
+        follower = await started.run.stream(Follow())
+        current_request_stack().callback(follower.close)
+        first = await _first_page(follower)
+        framing = _framing(asked)
+        if framing is None:
+            return reply(await _collect(started, first, follower, verbose=asked.verbose))
+        frame, content_type, heartbeat = framing
+        return streaming(
+            _frames(started, first, follower, frame),
+            content_type,
+            {"x-clinvoker-run": started.identity.run_id},
+            heartbeat=heartbeat,
+            heartbeat_s=service.settings.server.heartbeat_secs,
+        )
+
+    @app.get("/api/v1/backends")
+    async def backends() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return reply(BackendList([await _describe(service, versions, name) for name in service.backends]))
+
+    @app.post("/api/v1/runs/<run_id>/cancel")
+    async def cancel(run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        run = await service.find_run(run_id)
+        return reply({"run_id": run_id, "cancelled": await run.ask(Cancel())})
+
+    @app.post("/api/v1/runs/<run_id>/permissions/<permission>")
+    async def permit(run_id: str, permission: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        answer = decode(await body(), PermissionAnswer)
+        run = await service.find_run(run_id)
+        await run.ask(Answer(permission, answer.option))
+        return reply({"run_id": run_id, "id": permission, "option": answer.option})
+
+
+async def body() -> bytes:
+    """The request's body, which must be declared as JSON: that is what forces a browser to ask first."""
+    if request.mimetype != "application/json":
+        message = "the body must be declared as content-type: application/json"
+        raise Refusal(Code.UNSUPPORTED_MEDIA, message, param="content-type")
+    data = await request.get_data()
+    return data if isinstance(data, bytes) else data.encode()
+
+
+def reply(value: object) -> Response:
+    """A value as a JSON answer."""
+    return Response(msgspec.json.encode(value), content_type="application/json")
+
+
+def _call(asked: PromptRequest) -> PromptCall:
+    check_text(asked.prompt, "prompt")
+    check_text(asked.system_prompt, "system_prompt")
+    options = Options(
+        workdir=asked.workdir,
+        model=asked.model,
+        system_prompt=asked.system_prompt,
+        approval_mode=asked.approval_mode,
+        sandbox_mode=asked.sandbox_mode,
+        max_turns=asked.max_turns,
+        max_tokens=asked.max_tokens,
+        extra=asked.extra,
+        ephemeral=asked.ephemeral,
+    )
+    if asked.session_id and options != Options():
+        message = "a session's options are fixed when it begins: with session_id, send only the prompt"
+        raise Refusal(Code.INVALID_REQUEST, message, param="session_id")
+    prompt = Prompt(asked.prompt, asked.images, asked.schema)
+    return PromptCall(prompt, options, asked.backend, asked.session_id)
+
+
+def _framing(asked: PromptRequest) -> tuple[frames.Frame, str, bytes] | None:
+    """How the answer is to be streamed; None for one JSON object."""
+    accepted = request.accept_mimetypes.best if request.headers.get("accept") else ""
+    if asked.output_format == "stream-json" or accepted == "application/x-ndjson":
+        return frames.ndjson, "application/x-ndjson", NDJSON_HEARTBEAT
+    if asked.stream or accepted == "text/event-stream":
+        return frames.sse, "text/event-stream", SSE_HEARTBEAT
+    return None
+
+
+def _dry_run(service: Service, call: PromptCall) -> DryRun:
+    backend, options = service.plan(call)
+    launch = backend.driver.launch(options, "/tmp", None)  # noqa: S108 - stands for a directory not yet made
+    return DryRun(True, backend.driver.name, options.model, options.workdir, launch.argv)  # noqa: FBT003
+
+
+async def _first_page(follower: Replies[list[Entry]]) -> list[Entry]:
+    """The run's first entries; a run that never began is refused here, before any header has gone out."""
+    first = await follower.next()
+    if isinstance(first[0].content, Failed):
+        raise as_refusal(first[0].content)
+    return first
+
+
+async def _frames(
+    started: Started, first: list[Entry], follower: Replies[list[Entry]], frame: frames.Frame
+) -> AsyncIterator[bytes]:
+    """The run's entries as frames, to the end; what keeps the reader from the end is told as a last event."""
+    last = first[-1]
+    yield frame(first)
+    try:
+        async for page in follower:
+            last = page[-1]
+            yield frame(page)
+    except Refusal as refusal:
+        yield frame([_farewell(started, last.seq, Failed(refusal.code, refusal.message))])
+    except ActorDied:
+        failed = Failed(Code.INTERNAL, "the run failed inside the daemon")
+        yield frame([_farewell(started, last.seq, failed)])
+
+
+def _farewell(started: Started, seq: int, failed: Failed) -> Entry:
+    identity = started.identity
+    return Entry(
+        failed.TYPE, identity.backend, failed, timestamp(), identity.run_id, seq + 1, identity.session_id
+    )
+
+
+async def _collect(
+    started: Started, first: list[Entry], follower: Replies[list[Entry]], *, verbose: bool
+) -> PromptAnswer:
+    """The whole run as one answer."""
+    told: list[Entry] = []
+    texts: list[str] = []
+    page = first
+    while True:
+        texts.extend(entry.content.text for entry in page if type(entry.content) is Message)
+        if verbose:
+            told.extend(entry for entry in page if type(entry.content) is not Message)
+        last = page[-1].content
+        if isinstance(last, Complete | Failed):
+            break
+        page = await follower.next()
+    identity = started.identity
+    model = getattr(first[0].content, "model", started.options.model)
+    events = told if verbose else UNSET
+    if isinstance(last, Complete):
+        return PromptAnswer(
+            session_id=identity.session_id,
+            backend=identity.backend,
+            model=model,
+            exit_code=last.exit_code,
+            duration_ms=last.duration_ms,
+            output=last.output,
+            token_usage=last.token_usage,
+            run_id=identity.run_id,
+            stop_reason=last.stop_reason,
+            denied=last.denied or UNSET,
+            events=events,
+        )
+    return PromptAnswer(
+        session_id=identity.session_id,
+        backend=identity.backend,
+        model=model,
+        exit_code=1,
+        duration_ms=round((trio.current_time() - started.began) * 1000),
+        output="".join(texts),
+        token_usage=Usage(),
+        run_id=identity.run_id,
+        error=Body(last.code, last.message, None, type_of(last.code)),
+        events=events,
+    )
+
+
+async def _describe(service: Service, versions: Versions, name: str) -> BackendInfo:
+    backend = service.backends[name]
+    version = await versions.of(backend)
+    status = await service.pools[name].ask(Status())
+    reason = status.reason or ("" if version.found else f"{backend.driver.program} is not installed")
+    return BackendInfo(
+        name=name,
+        available=not reason,
+        version=version.text,
+        reason=reason or None,
+        models=backend.settings.models,
+        capabilities=msgspec.to_builtins(backend.driver.capabilities),
+        runners=Runners(status.idle, status.busy),
+    )

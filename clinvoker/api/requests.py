@@ -1,0 +1,48 @@
+"""Reading a request: one typed decode, and an error that names the field."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from actors.errors import Code, Refusal
+
+T = TypeVar("T")
+
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"(?:field|required field) `([^`]+)`")
+
+
+def decode(body: bytes, kind: type[T]) -> T:
+    """Return the JSON body as a `kind`. Raises `Refusal` with the path of the field at fault in `param`."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        message, param = explain(str(error))
+        raise Refusal(Code.INVALID_REQUEST, message, param=param) from None
+    except msgspec.DecodeError as error:
+        raise Refusal(Code.INVALID_REQUEST, f"the body is not valid JSON: {error}") from None
+    except UnicodeDecodeError:
+        # msgspec lets these two out as they are (platform.md section 4).
+        raise Refusal(Code.INVALID_REQUEST, "the body is not valid UTF-8") from None
+    except RecursionError:
+        raise Refusal(Code.INVALID_REQUEST, "the body is nested too deeply") from None
+
+
+def explain(message: str) -> tuple[str, str | None]:
+    """Split msgspec's message into what is wrong and where (`tasks[3].workdir`)."""
+    match = _PATH.match(message)
+    what, path = (match["what"], match["path"] or "") if match else (message, "")
+    field = _FIELD.search(what)
+    param = ".".join(part for part in (path.lstrip("."), field[1] if field else "") if part)
+    return (f"{param}: {what}" if param else what), param or None
+
+
+def check_text(text: str, param: str) -> None:
+    """Raise a `Refusal` for text that no agent can be given: NUL, and halves of surrogate pairs."""
+    if "\0" in text:
+        raise Refusal(Code.INVALID_REQUEST, f"{param} must not contain NUL", param=param)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise Refusal(Code.INVALID_REQUEST, f"{param} holds half a surrogate pair", param=param) from None

@@ -1,0 +1,239 @@
+"""The composition root: builds the supervision tree, serves, and drains. Reads like a parts list."""
+
+import itertools
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast
+
+import msgspec
+import trio
+from msgspec import Struct
+
+from actors.guardian import keep_guardian, sweep_dead_instances
+from actors.limiter import Drain, Limiter, WaitIdle
+from actors.mailbox import Ref
+from actors.marker import Instance
+from actors.messages import Options
+from actors.pool import Pool, PoolLimits
+from actors.runner import RunnerLimits
+from actors.supervisor import ChildSpec, DynamicSupervisor, Supervisor
+from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnded, StreamFailed
+from clinvoker.api.app import make_app
+from clinvoker.api.errors import Body, ErrorAnswer
+from clinvoker.api.guard import Guard
+from clinvoker.backends.choice import Backend, with_defaults
+from clinvoker.backends.registry import PROTOCOLS
+from clinvoker.config import BackendSettings, Settings
+from clinvoker.http.exchange import App
+from clinvoker.http.limits import Limits
+from clinvoker.http.refusal import Headers
+from clinvoker.http.server import serve
+from clinvoker.http.sockets import bind
+from clinvoker.logs import get_logger
+from clinvoker.metrics import Metrics
+from clinvoker.service import Service
+from clinvoker.watchdog import watch_actors
+
+_log = get_logger("clinvoker")
+
+FLUSH = 1.0
+"""Seconds of the shutdown grace that the readers get for the last events, and the server for its connections."""
+
+
+class Up(Struct, frozen=True):
+    """What a started daemon reports."""
+
+    urls: list[str]
+
+
+async def run_daemon(
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    stop: trio.Event | None = None,
+    task_status: trio.TaskStatus[Up] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run until SIGTERM, SIGINT or `stop`, then drain.
+
+    Raises `BindError` if the address cannot be had, `RestartsExhausted` if the tree gave up.
+    """
+    sockets = bind(settings.server.host, settings.server.port)
+    instance = Instance.current()
+    metrics = Metrics()
+    observe = _observer(metrics)
+    backends = _backends(settings, environ)
+    supervisor = _tree(settings, backends, instance, observe)
+    refs = supervisor.refs
+    service = Service(
+        settings,
+        backends,
+        limiter=refs["limiter"],
+        pools={name: refs[f"pool-{name}"] for name in backends},
+        sessions=refs["sessions"],
+        runs=refs["runs"],
+        observe=observe,
+    )
+    app = Guard(cast("App", make_app(service, metrics)), settings)
+    closed = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        # Left inside out: the tree, whose last events the server still writes; the server; the guardian last of all.
+        async with trio.open_nursery() as guarding:
+            guarding.start_soon(keep_guardian, instance)
+            guarding.start_soon(sweep_dead_instances)
+            async with trio.open_nursery() as serving:
+                async with trio.open_nursery() as tending:
+                    await tending.start(supervisor.run)
+                    tending.start_soon(metrics.watch_loop)
+                    tending.start_soon(watch_actors, list(refs.values()))
+                    start_server = partial(
+                        serve,
+                        app,
+                        sockets,
+                        limits=_http_limits(settings),
+                        shutdown_trigger=closed.wait,
+                        render_error=_render_error,
+                    )
+                    up = Up(await serving.start(start_server))
+                    _log.info("listening", urls=up.urls, backends=sorted(backends))
+                    task_status.started(up)
+                    await _wait_for_end(signals, stop or trio.Event())
+                    guarding.start_soon(_give_way_to_second, signals)
+                    service.stopping = True
+                    await _drain(refs["limiter"], settings)
+                    tending.cancel_scope.cancel()
+                closed.set()
+            guarding.cancel_scope.cancel()
+    _log.info("stopped")
+
+
+def _backends(settings: Settings, environ: Mapping[str, str]) -> dict[str, Backend]:
+    return {
+        name: Backend(backend, PROTOCOLS[backend.protocol](name, backend, environ))
+        for name, backend in settings.backends.items()
+        if backend.enabled
+    }
+
+
+def _tree(
+    settings: Settings, backends: Mapping[str, Backend], instance: Instance, observe: Observer
+) -> Supervisor:
+    """The supervision tree; stopped from the bottom of this list to its top."""
+    server = settings.server
+    serial = itertools.count(1)
+
+    def marker() -> str:
+        return instance.marker(next(serial))
+
+    def pool(backend: Backend) -> Pool:
+        limits = _pool_limits(backend.settings, server.kill_grace_secs)
+        default = with_defaults(Options(), backend.settings)
+        return Pool(backend.driver, limits, default, marker, observe)
+
+    places = server.max_concurrent_runs + server.queue_size
+    live_sessions = places + sum(
+        each.settings.max_conversations * each.settings.max_processes for each in backends.values()
+    )
+    stop_runs, stop_pools = FLUSH, server.kill_grace_secs + 1
+    return Supervisor(
+        [
+            ChildSpec("limiter", lambda: Limiter(server.max_concurrent_runs, server.queue_size, observe)),
+            *(
+                ChildSpec(f"pool-{name}", partial(pool, backend), shutdown=stop_pools)
+                for name, backend in backends.items()
+            ),
+            ChildSpec("sessions", lambda: DynamicSupervisor("sessions", observe, live_sessions, stop_pools)),
+            # Finished runs stay for as long as their readers do, hence the room.
+            ChildSpec("runs", lambda: DynamicSupervisor("runs", observe, places * 8, stop_runs)),
+        ],
+        observe,
+    )
+
+
+def _pool_limits(settings: BackendSettings, kill_grace: float) -> PoolLimits:
+    return PoolLimits(
+        spares=settings.spares,
+        max_processes=settings.max_processes,
+        max_spawning=settings.max_spawning,
+        max_idle=settings.max_idle,
+        max_conversations=settings.max_conversations,
+        idle_ttl=settings.idle_ttl_secs,
+        runner=RunnerLimits(start=settings.start_timeout_secs, kill=kill_grace),
+    )
+
+
+def _http_limits(settings: Settings) -> Limits:
+    server = settings.server
+    return Limits(
+        max_connections=server.max_connections,
+        header_time_s=min(Limits().header_time_s, server.read_timeout_secs),
+        body_time_s=server.read_timeout_secs,
+        keep_alive_s=server.idle_timeout_secs,
+        max_body_bytes=server.max_request_body_bytes,
+        write_stall_s=min(server.write_stall_secs, server.write_timeout_secs),
+        shutdown_grace_s=FLUSH,
+    )
+
+
+async def _wait_for_end(signals: AsyncIterator[int], stop: trio.Event) -> None:
+    """Wait for the first signal, or for `stop`."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait_signal() -> None:
+            _log.info("draining", signal=signal.Signals(await anext(signals)).name)
+            stop.set()
+
+        nursery.start_soon(wait_signal)
+        await stop.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def _give_way_to_second(signals: AsyncIterator[int]) -> None:
+    """A second signal ends the daemon at once; the guardian ends its agents."""
+    number = await anext(signals)
+    _log.warning("ended by a second signal", signal=signal.Signals(number).name)
+    os._exit(128 + number)
+
+
+async def _drain(limiter: Ref, settings: Settings) -> None:
+    """Start no new runs, and give those that go on as long as the whole stop leaves them."""
+    server = settings.server
+    await limiter.tell(Drain())
+    with trio.move_on_after(max(server.shutdown_grace_secs - server.kill_grace_secs - 3 * FLUSH, 0)):
+        with closing(await limiter.stream(WaitIdle())) as idle:
+            await idle.next()
+
+
+def _render_error(status: int, code: str, message: str, scope: Mapping[str, Any]) -> tuple[bytes, Headers]:
+    """What the HTTP ground itself refuses, in the shape of every other error."""
+    del scope
+    kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "api_error"
+    body = msgspec.json.encode(ErrorAnswer(Body(code, message, None, kind)))
+    return body, [(b"content-type", b"application/json")]
+
+
+def _observer(metrics: Metrics) -> Observer:
+    def observe(record: Record) -> None:
+        metrics.observe(record)
+        match record:
+            case RunEnded():
+                _log.info(
+                    "run ended",
+                    run_id=record.run_id,
+                    backend=record.backend,
+                    outcome=record.outcome,
+                    seconds=round(record.duration, 3),
+                )
+            case ChildEnded(error=error) if error is not None:
+                _log.error("actor crashed", actor=record.child, restarted=record.restarted, exc_info=error)
+            case StreamFailed():
+                _log.error("stream crashed", actor=record.child, stream=record.stream, error=record.error)
+            case ProcessEnded(reason="died" | "failed_to_start"):
+                _log.warning("agent gone", backend=record.backend, reason=record.reason, detail=record.detail)
+            case _:
+                pass
+
+    return observe

@@ -1,0 +1,19 @@
+"""What all connections of one `serve()` share."""
+
+import msgspec
+from hypercorn.config import Config
+from hypercorn.trio.worker_context import WorkerContext
+
+from clinvoker.http.exchange import App
+from clinvoker.http.limits import Limits
+from clinvoker.http.refusal import RenderError
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """The app, its bounds, and hypercorn's view of both; `context.terminated` is set when the server ends."""
+
+    app: App
+    limits: Limits
+    render_error: RenderError
+    config: Config
+    context: WorkerContext

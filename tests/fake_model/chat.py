@@ -1,0 +1,87 @@
+"""The OpenAI Chat Completions API, as opencode speaks it through @ai-sdk/openai-compatible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tests.fake_model import openai_errors
+from tests.fake_model.conversation import Conversation, texts
+from tests.fake_model.reply import Reply
+from tests.fake_model.stream import Step, speak, sse
+
+error = openai_errors.error
+_STOP = {"stop": "stop", "length": "length", "refusal": "content_filter", "tool": "tool_calls"}
+
+
+def read(body: dict[str, Any]) -> Conversation:
+    """Find what the user said."""
+    talk = Conversation()
+    for tool in body.get("tools") or []:
+        talk.tools.add(tool.get("function", {}).get("name", ""))
+    for message in body.get("messages", []):
+        said = texts(message.get("content"), "text")
+        match message.get("role"):
+            case "system":
+                talk.system += "\n".join(said)
+            case "tool":
+                talk.tool_results.append("\n".join(said))
+            case "user":
+                for text in said:
+                    talk.hear(text)
+            case _:
+                pass
+    return talk
+
+
+def stream(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) -> Iterator[Step]:
+    """Give the chunks of a streaming answer."""
+
+    def chunk(delta: dict[str, Any], finish: str | None = None, **fields: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return sse({**_head(body, number, "chat.completion.chunk"), "choices": [choice], **fields})
+
+    yield chunk({"role": "assistant", "content": ""})
+    yield from speak(reply.thinking, reply, lambda word: chunk({"reasoning_content": word}))
+    fault = sse({"error": {"message": "fake mid-stream failure", "type": "server_error", "code": None}})
+    yield from speak(reply.words, reply, lambda word: chunk({"content": word}), fault)
+    if reply.tool:
+        yield chunk({"tool_calls": [{"index": 0, **_call(reply, number)}]})
+    yield chunk({}, _STOP[reply.finish])
+    usage = _usage(reply, input_tokens)
+    yield sse({**_head(body, number, "chat.completion.chunk"), "choices": [], "usage": usage})
+    yield b"data: [DONE]\n\n"
+
+
+def message(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) -> dict[str, Any]:
+    """Give the whole answer at once."""
+    said: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.thinking:
+        said["reasoning_content"] = "".join(reply.thinking)
+    if reply.tool:
+        said["tool_calls"] = [_call(reply, number)]
+    choice = {"index": 0, "message": said, "finish_reason": _STOP[reply.finish]}
+    usage = _usage(reply, input_tokens)
+    return {**_head(body, number, "chat.completion"), "choices": [choice], "usage": usage}
+
+
+def _head(body: dict[str, Any], number: int, kind: str) -> dict[str, Any]:
+    model = body.get("model", "fake-model")
+    return {"id": f"chatcmpl-fake{number:05}", "object": kind, "created": 1_700_000_000, "model": model}
+
+
+def _call(reply: Reply, number: int) -> dict[str, Any]:
+    assert reply.tool
+    function = {"name": reply.tool.name, "arguments": json.dumps(reply.tool.input)}
+    return {"id": f"call_{number}", "type": "function", "function": function}
+
+
+def _usage(reply: Reply, input_tokens: int) -> dict[str, Any]:
+    return {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": reply.output_tokens,
+        "total_tokens": input_tokens + reply.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": len(reply.thinking)},
+    }
