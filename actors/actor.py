@@ -6,12 +6,13 @@ Override the hooks you need:
     receive   one `Tell` or `Ask`; returns the answer. Must be quick: it may not wait for anything slow
     admit     one `Stream`; returning accepts it, a `Refusal` turns it down. Must be quick as well
     produce   the work of an accepted stream, in a task of its own; `emit` hands out one answer
-    stopping  the last chance to leave things in order; bounded by `shutdown` seconds
+    stopping  the last chance to leave things in order; bounded by the child's `shutdown` seconds
 
 Three outcomes of a message: an answer; a `Refusal` (an expected no: the actor lives on); anything else is a crash
 (the asker gets `ActorDied`, the supervisor decides). A failing `produce` ends its own stream only.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import trio
@@ -27,9 +28,6 @@ class Ping(Ask[None], frozen=True):
 
 class Actor:
     """The base of all actors. An instance is one incarnation: it is never run twice."""
-
-    shutdown: float = 5.0
-    """Seconds that stopping may take."""
 
     nursery: trio.Nursery
     ref: Ref
@@ -60,16 +58,22 @@ class Actor:
         self._ending = True
         self._wait.cancel()
 
-    async def run(self, mailbox: Mailbox, observe: Observer) -> None:
-        """Handle the mailbox's messages until `end`, cancellation or a crash."""
+    async def run(
+        self, mailbox: Mailbox, observe: Observer, shutdown: float, up: Callable[[], None] = lambda: None
+    ) -> None:
+        """Handle the mailbox's messages until `end`, cancellation or a crash. `up` is called once it has started.
+
+        `stopping` gets `shutdown` seconds.
+        """
         self.ref = mailbox.ref
         async with trio.open_nursery() as self.nursery:
             try:
                 await self.started()
+                up()
                 while (envelope := await self._next(mailbox)) is not None:
                     await self._answer(envelope, observe)
             finally:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + self.shutdown):
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + shutdown):
                     await self.stopping()
             self.nursery.cancel_scope.cancel()
 

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from actors.actor import Actor
+from actors.change import Change
 from actors.errors import Code, Refusal
 from actors.mailbox import Ask, Emit, Stream, Tell
 from actors.telemetry import Observer, QueueLevel
@@ -24,7 +25,7 @@ class Drain(Tell, frozen=True):
 
 
 class WaitIdle(Stream[None], frozen=True):
-    """Emits once no run is going."""
+    """Emits once no run is going and none waits for a place."""
 
 
 class Limiter(Actor):
@@ -33,12 +34,11 @@ class Limiter(Actor):
     def __init__(self, concurrent: int, queue: int, observe: Observer) -> None:
         super().__init__()
         self._places = trio.CapacityLimiter(concurrent)
-        self._queue = queue
+        self._most = concurrent + queue
         self._waiting = 0
         self._running = 0
         self._draining = False
-        self._idle = trio.Event()
-        self._idle.set()
+        self._changed = Change()
         self._observe = observe
 
     async def receive(self, message: Tell | Ask[Any]) -> object:
@@ -57,38 +57,34 @@ class Limiter(Actor):
                 pass
             case Take() if self._draining:
                 raise Refusal(Code.DRAINING, "the daemon is shutting down", retry_after=5.0)
-            case Take() if self._waiting >= self._queue and self._places.available_tokens < 1:
+            case Take() if self._waiting + self._running >= self._most:
                 raise Refusal(Code.BUSY, "too many runs are waiting already", retry_after=1.0)
             case Take():
-                self._waiting += 1
+                self._count(waiting=1)
             case _:
                 await super().admit(message)
 
     async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
         """Hold a place until it is given back."""
         if isinstance(message, WaitIdle):
-            await self._idle.wait()
+            await self._changed.wait_until(lambda: not self._waiting + self._running)
             await emit(None)
             return
         try:
             await self._places.acquire()
-        finally:
-            self._waiting -= 1
+        except BaseException:
+            self._count(waiting=-1)
+            raise
+        self._count(waiting=-1, running=1)
         try:
-            self._enter()
             await emit(None)
             await trio.sleep_forever()
         finally:
             self._places.release()
-            self._leave()
+            self._count(running=-1)
 
-    def _enter(self) -> None:
-        self._running += 1
-        self._idle = trio.Event()
-        self._observe(QueueLevel(self._running, self._waiting))
-
-    def _leave(self) -> None:
-        self._running -= 1
-        if not self._running:
-            self._idle.set()
+    def _count(self, waiting: int = 0, running: int = 0) -> None:
+        self._waiting += waiting
+        self._running += running
+        self._changed.announce()
         self._observe(QueueLevel(self._running, self._waiting))

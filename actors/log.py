@@ -2,11 +2,21 @@
 
 from datetime import UTC, datetime
 
-import trio
 from msgspec import UNSET, UnsetType
 
+from actors.change import Change
 from actors.errors import Code, Refusal
-from actors.messages import Complete, Entry, Event, Failed, Message, Thinking, ToolResult
+from actors.messages import (
+    Complete,
+    Entry,
+    Event,
+    Failed,
+    Message,
+    Permission,
+    Thinking,
+    ToolResult,
+    ToolUse,
+)
 
 ENTRY_COST = 300
 """Bytes that an entry takes beside its text, about."""
@@ -26,7 +36,7 @@ class Log:
         self._entries: list[Entry] = []
         self._dropped = 0
         self._size = 0
-        self._grown = trio.Event()
+        self._grown = Change()
         self.ended = False
 
     @property
@@ -46,12 +56,12 @@ class Log:
             self._size += ENTRY_COST + _text_size(event)
         if self._size > self._limit:
             self._drop_oldest()
-        self._wake()
+        self._grown.announce()
 
     def end(self) -> None:
         """Nothing more will come."""
         self.ended = True
-        self._wake()
+        self._grown.announce()
 
     def after(self, seq: int, most: int) -> list[Entry]:
         """Return up to `most` entries after number `seq`. Raises `Refusal` if some of them were dropped already."""
@@ -62,12 +72,7 @@ class Log:
 
     async def wait_after(self, seq: int) -> None:
         """Wait until there is an entry after number `seq`, or the log has ended."""
-        while self.last <= seq and not self.ended:
-            await self._grown.wait()
-
-    def _wake(self) -> None:
-        self._grown.set()
-        self._grown = trio.Event()
+        await self._grown.wait_until(lambda: self.last > seq or self.ended)
 
     def _drop_oldest(self) -> None:
         """Drop down to three quarters of the limit, so that it is not done for every entry."""
@@ -85,5 +90,7 @@ def _text_size(event: Event) -> int:
             return len(text)
         case ToolResult(output=text) | Complete(output=text) | Failed(message=text):
             return len(text)
+        case ToolUse(input=value) | Permission(input=value):
+            return len(repr(value))
         case _:
             return 0

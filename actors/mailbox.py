@@ -24,6 +24,7 @@ to come back later instead of queueing without end.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -107,12 +108,9 @@ class Replies(Generic[A]):
         return self
 
     async def __anext__(self) -> A:
-        try:
+        with suppress(trio.EndOfChannel):
             return await self._receive.receive()
-        except trio.EndOfChannel:
-            if self._failure is not None:
-                raise self._failure from None
-            raise StopAsyncIteration from None
+        raise self._failure or StopAsyncIteration
 
     async def next(self) -> A:
         """Return the next answer. Raises `ActorDied` if the stream ends without one."""

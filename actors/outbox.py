@@ -4,8 +4,7 @@ A CLI writes thousands of lines a second. One wake-up per batch instead of one p
 cheap; the bound is what keeps a fast agent from filling the memory.
 """
 
-import trio
-
+from actors.change import Change
 from actors.messages import Complete, Event, Failed
 
 LIMIT = 4096
@@ -17,8 +16,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._changed = trio.Event()
-        self._taken = trio.Event()
+        self._added = Change()
+        self._taken = Change()
         self.ended = False
 
     def put(self, event: Event) -> None:
@@ -27,27 +26,26 @@ class Outbox:
             return
         self._events.append(event)
         self.ended = isinstance(event, Complete | Failed)
-        self._changed.set()
+        self._added.announce()
+
+    def close(self) -> None:
+        """Nobody takes from here any more: whoever waits for room goes on, what is put from now on is dropped."""
+        self.ended = True
+        self._events.clear()
+        self._added.announce()
+        self._taken.announce()
 
     async def take(self) -> list[Event]:
         """Wait for and return everything that is new; an empty list means that the turn has ended."""
-        while not self._events:
-            if self.ended:
-                return []
-            self._changed = trio.Event()
-            await self._changed.wait()
+        await self._added.wait_until(lambda: self._events or self.ended)
         events, self._events = self._events, []
-        self._taken.set()
+        self._taken.announce()
         return events
 
     async def wait_room(self) -> None:
         """Wait until few enough events wait here."""
-        while len(self._events) > LIMIT:
-            self._taken = trio.Event()
-            await self._taken.wait()
+        await self._taken.wait_until(lambda: len(self._events) <= LIMIT)
 
     async def wait_ended(self) -> None:
         """Wait until a terminal event was put."""
-        while not self.ended:
-            self._changed = trio.Event()
-            await self._changed.wait()
+        await self._added.wait_until(lambda: self.ended)

@@ -10,12 +10,14 @@ Decisions are made synchronously on the slots below; only then is anything await
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
 from contextlib import closing, suppress
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import trio
 from msgspec import Struct
 
 from actors.actor import Actor
+from actors.change import Change
 from actors.driver import Driver
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ask, Emit, Ref, Stream, Tell
@@ -38,7 +40,10 @@ class Lease(Stream[Ref], frozen=True):
 
 
 class Released(Tell, frozen=True):
-    """Sent to a session: its conversation is no longer live."""
+    """Sent to a session: its conversation is no longer live in that runner, which `died` or gave it up."""
+
+    runner: Ref
+    died: bool
 
 
 class Close(Tell, frozen=True):
@@ -84,6 +89,9 @@ REFILL_DELAY = 1.0
 PATIENCE = 3
 """Failed starts in a row before the pool stops trying for a while."""
 
+CALLERS_FAULT = frozenset({Code.INVALID_REQUEST, Code.UNSUPPORTED, Code.NOT_FOUND, Code.MODEL_NOT_FOUND})
+"""Failed starts that say nothing about the backend."""
+
 YOUNG = 5.0
 """A process that dies unused within so many seconds has failed to start."""
 
@@ -106,6 +114,8 @@ class _Slot:
         self.sessions: OrderedDict[str, Ref] = OrderedDict()
         """Sessions whose conversations are live here, the least recently used first."""
         self.used = False
+        self.dropped = False
+        """Whether the pool itself ends it."""
 
     @property
     def runner(self) -> Ref:
@@ -120,6 +130,9 @@ class _Slot:
 class Pool(Actor):
     """The processes of one backend."""
 
+    make_runner: ClassVar[Callable[..., Actor]] = Runner
+    """What is started for a process; a test may put in its place an actor that starts none."""
+
     def __init__(
         self,
         driver: Driver,
@@ -129,7 +142,6 @@ class Pool(Actor):
         observe: Observer,
     ) -> None:
         super().__init__()
-        self.shutdown = limits.runner.kill + 2.0
         self._driver = driver
         self._limits = limits
         self._marker = marker
@@ -141,10 +153,11 @@ class Pool(Actor):
         self._line = trio.Lock()
         """Leases that wait for a place, in the order they came."""
         self._waiting = 0
-        self._changed = trio.Event()
+        self._changed = Change()
         self._serial = 0
         self._failures = 0
         self._retry_at = -float("inf")
+        self._retrying = False
         self._reason: Refusal | None = None
         self._login: Failed | None = None
         self._stopping = False
@@ -184,10 +197,11 @@ class Pool(Actor):
                 await super().produce(message, emit)
 
     async def stopping(self) -> None:
-        """End all processes, side by side."""
+        """End all processes, side by side; their sessions hear of it, for the pool may have crashed."""
         self._stopping = True
         async with trio.open_nursery() as nursery:
             for slot in list(self._slots):
+                self._remove(slot, died=True)
                 nursery.start_soon(slot.child.stop)
 
     # Leases.
@@ -212,10 +226,9 @@ class Pool(Actor):
             self._waiting += 1
             try:
                 async with self._line:
-                    while (slot := self._fitting(lease) or self._make_room_and_spawn(lease)) is None:
-                        self._report()
-                        self._changed = trio.Event()
-                        await self._changed.wait()
+                    self._report()
+                    await self._changed.wait_until(lambda: self._has_place(lease))
+                    slot = self._fitting(lease) or self._make_room_and_spawn(lease)
             finally:
                 self._waiting -= 1
         first_use = slot.spare
@@ -231,8 +244,8 @@ class Pool(Actor):
     def _give_back(self, slot: _Slot, session: str) -> None:
         slot.leases.discard(session)
         slot.idle_since = trio.current_time()
-        if slot.runner.alive and session not in slot.sessions and not self._driver.shared:
-            self._evict(slot)
+        if session not in slot.sessions:
+            self._forget(slot, session)
         self._evict_surplus(slot)
         self._refill()
         self._note_change()
@@ -247,36 +260,41 @@ class Pool(Actor):
         fitting = [
             slot
             for slot in self._slots
-            if slot.key == key and slot.runner.alive and (self._driver.shared or slot.spare)
+            if slot.key == key and slot.failure is None and (self._driver.shared or slot.spare)
         ]
         return min(fitting, key=lambda slot: (not slot.up.is_set(), slot.born), default=None)
 
-    def _make_room_and_spawn(self, lease: Lease) -> _Slot | None:
-        """A new process, in the place of an idle one if need be; None while all are busy."""
+    def _has_place(self, lease: Lease) -> bool:
+        """Whether there is a process for a lease, or may be one now."""
+        return len(self._slots) < self._limits.max_processes or bool(self._fitting(lease) or self._idle())
+
+    def _make_room_and_spawn(self, lease: Lease) -> _Slot:
+        """A new process, in the place of an idle one if need be."""
         if len(self._slots) >= self._limits.max_processes:
-            idle = self._idle()
-            if not idle:
-                return None
-            self._evict(idle[0])
+            self._evict(self._idle()[0])
         return self._spawn(lease.options, lease.resume)
 
     def _close(self, session: str) -> None:
         """Drop a session's conversation; a process that can hold no other goes with it."""
         slot = self._live(session)
-        if slot is None:
-            return
-        del slot.sessions[session]
+        if slot is not None:
+            del slot.sessions[session]
+            if session not in slot.leases:
+                self._forget(slot, session)
+
+    def _forget(self, slot: _Slot, session: str) -> None:
         if self._driver.shared:
             self.nursery.start_soon(_tell, slot.runner, Forget(session))
-        elif not slot.leases:
+        else:
             self._evict(slot)
 
     # Processes.
 
     def _spawn(self, options: Options, resume: str | None = None) -> _Slot:
         self._serial += 1
-        runner = Runner(self._driver, options, self._marker(), self._limits.runner, self._observe, resume)
-        child = Child(f"{self._driver.name}-{self._serial}", lambda: runner, runner.shutdown)
+        limits = self._limits.runner
+        make = partial(self.make_runner, self._driver, options, self._marker(), limits, self._observe, resume)
+        child = Child(f"{self._driver.name}-{self._serial}", make, limits.kill + 1.0)
         slot = _Slot(child, self._driver.fixed_at_spawn(options, resume))
         self._slots.append(slot)
         self.nursery.start_soon(self._start, slot)
@@ -285,9 +303,9 @@ class Pool(Actor):
     async def _start(self, slot: _Slot) -> None:
         """Bring a process up, a few at a time: starting is what costs an agent most."""
         async with self._spawning:
-            if slot not in self._slots:
+            if slot.dropped:
                 return
-            self.nursery.start_soon(self._run, slot)
+            slot.child.start(self.nursery, self._observe, partial(self._note_end, slot))
             try:
                 with closing(await slot.runner.stream(Ready())) as ready:
                     await ready.next()
@@ -297,65 +315,77 @@ class Pool(Actor):
                 slot.failure = Refusal(
                     Code.BACKEND_UNAVAILABLE, f"{self._driver.name} did not start: {death}"
                 )
-        if slot.failure is None:
-            self._failures = 0
-            self._reason = None
-        else:
-            self._note_failure(slot.failure)
         slot.up.set()
+        if slot.failure is None:
+            self._note_success()
+        elif not slot.dropped:
+            self._note_failure(slot.failure)
         self._note_change()
 
-    async def _run(self, slot: _Slot) -> None:
-        """Run a runner to its death; whoever had a conversation there is told, and a spare is replaced."""
-        error: Exception | None = None
-        try:
-            error = await slot.child.run(self._observe)
-        finally:
-            slot.child.mailbox.close()
-            if slot in self._slots:
-                self._bury(slot)
+    def _note_end(self, slot: _Slot, child: Child, error: Exception | None) -> None:
+        """A process has ended: whoever had a conversation there is told, and a spare is replaced."""
+        child.mailbox.close()
         if error is not None:
-            self._observe(ChildEnded(slot.child.name, error, restarted=False))
-
-    def _bury(self, slot: _Slot) -> None:
-        """A process has ended by itself."""
-        self._remove(slot)
-        if self._stopping:
+            self._observe(ChildEnded(child.name, error, restarted=False))
+        if slot.dropped:
             return
-        young = trio.current_time() - slot.born < YOUNG
-        if slot.up.is_set() and slot.failure is None and slot.spare and young:
-            self._note_failure(
-                Refusal(Code.BACKEND_UNAVAILABLE, f"{self._driver.name} ended soon after its start")
-            )
-        if self._failures == 0:
+        self._remove(slot, died=True)
+        if slot.up.is_set() and slot.failure is None:
+            if slot.spare and trio.current_time() - slot.born < YOUNG:
+                ended = f"{self._driver.name} ended soon after its start"
+                self._note_failure(Refusal(Code.BACKEND_UNAVAILABLE, ended))
             self._refill()
         self._note_change()
 
-    def _remove(self, slot: _Slot) -> None:
+    def _remove(self, slot: _Slot, *, died: bool) -> None:
         self._slots.remove(slot)
+        slot.dropped = True
         for session in slot.sessions.values():
-            self.nursery.start_soon(_tell, session, Released())
+            self.nursery.start_soon(_tell, session, Released(slot.runner, died))
 
     def _evict(self, slot: _Slot) -> None:
-        self._remove(slot)
-        self.nursery.start_soon(slot.child.stop)
+        if not slot.dropped:
+            self._remove(slot, died=False)
+            self.nursery.start_soon(slot.child.stop)
+
+    def _note_success(self) -> None:
+        recovered = self._failures > 0
+        self._failures = 0
+        self._reason = None
+        if recovered:
+            self._refill()
 
     def _note_failure(self, reason: Refusal) -> None:
         """Remember why a start failed; after too many in a row, stop trying for a while."""
+        if reason.code in CALLERS_FAULT:
+            return
         self._failures += 1
         self._reason = reason
-        pause = 0.0
+        # What is not installed is looked for at every request anyway, and costs nothing to look for.
         if self._failures >= PATIENCE and reason.code is not Code.NOT_INSTALLED:
             pause = min(2.0 ** (self._failures - PATIENCE), BACKOFF_CAP)
             self._retry_at = trio.current_time() + pause
-        # What is not installed is looked for at every request anyway, and costs nothing to look for.
-        self.nursery.start_soon(
-            self._refill_later, BACKOFF_CAP if reason.code is Code.NOT_INSTALLED else pause + 1
-        )
+        if not self._retrying:
+            self._retrying = True
+            self.nursery.start_soon(self._retry)
+
+    async def _retry(self) -> None:
+        """Try to start the spares again, when the time has come."""
+        missing = self._reason is not None and self._reason.code is Code.NOT_INSTALLED
+        await trio.sleep(BACKOFF_CAP if missing else 1.0)
+        while trio.current_time() < self._retry_at:
+            await trio.sleep_until(self._retry_at)
+        self._retrying = False
+        self._keep_spares()
 
     # Spares and idle processes.
 
     def _refill(self) -> None:
+        """Keep the spares up, unless starting them fails now: then that waits for its time."""
+        if not self._failures:
+            self._keep_spares()
+
+    def _keep_spares(self) -> None:
         """Start the spares that are missing, and end those that nobody would ask for now."""
         if self._stopping or self._waiting:
             return
@@ -396,7 +426,8 @@ class Pool(Actor):
             oldest = next((session for session in slot.sessions if session not in slot.leases), None)
             if oldest is None:
                 break
-            self.nursery.start_soon(_tell, slot.sessions.pop(oldest), Released())
+            released = Released(slot.runner, died=False)
+            self.nursery.start_soon(_tell, slot.sessions.pop(oldest), released)
             self.nursery.start_soon(_tell, slot.runner, Forget(oldest))
         idle = [other for other in self._idle() if not self._kept(other)]
         for oldest_slot in idle[: max(len(idle) - self._limits.max_idle, 0)]:
@@ -428,7 +459,7 @@ class Pool(Actor):
         return PoolStatus(not reason, reason, len(self._slots) - busy, busy)
 
     def _note_change(self) -> None:
-        self._changed.set()
+        self._changed.announce()
         self._report()
 
     def _report(self) -> None:

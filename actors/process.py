@@ -86,6 +86,7 @@ class Process:
         self._lines = Output(self._stdout.fileno(), drain_s, line_limit)
         self._ended = trio.Event()
         self._attending = trio.CancelScope(shield=True)
+        self._left_alone = trio.Event()
         self.marker = marker
         self.pid: int = popen.pid
         """The pid, and the process group and session of the agent."""
@@ -134,7 +135,6 @@ class Process:
         byte for `send_timeout` seconds.
         """
         async with self._sending:
-            await trio.lowlevel.checkpoint_if_cancelled()
             rest = memoryview(data)
             try:
                 while rest:
@@ -167,17 +167,20 @@ class Process:
     async def attend(self) -> None:
         """Notice the process's end and drain its standard error until `stop`; `open_process` runs this."""
         # Shielded: whoever cancels the block must still have its tree stopped with both at work. `stop` ends it.
-        with self._attending:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._notice_end)
-                nursery.start_soon(self._drain_stderr)
+        try:
+            with self._attending:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._notice_end)
+                    nursery.start_soon(self._drain_stderr)
+        finally:
+            self._left_alone.set()
 
     async def stop(self) -> None:
         """End the whole tree and reap it, within the grace, whatever it does; `open_process` calls this.
 
         Its standard input is closed and the group gets SIGTERM; what still runs then gets SIGKILL.
         """
-        # Shielded, and bounded: each wait below has its own limit.
+        # Shielded, and bounded: each wait below has its own limit, or is for what has been cancelled.
         with trio.CancelScope(shield=True):
             kill_s = max(self._grace * (1 - _TERM_SHARE), _KILL_S)
             sweep = Sweep(lambda found: found.marker == self.marker, sessions=(self.pid,), limit_s=kill_s)
@@ -198,6 +201,8 @@ class Process:
                     await self._ended.wait()
                 nursery.cancel_scope.cancel()
             self._attending.cancel()
+            # Its tasks must not wake up to closed pipes.
+            await self._left_alone.wait()
             # Before the sweep, which needs descriptors: these are some.
             for pipe in (self._stdin, self._stdout, self._stderr):
                 self._close(pipe)

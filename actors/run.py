@@ -17,6 +17,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from actors.actor import Actor
+from actors.change import Change
 from actors.errors import Code, Refusal
 from actors.log import Log
 from actors.mailbox import Ask, Emit, Stream, Tell
@@ -31,6 +32,7 @@ from actors.messages import (
     ToolResult,
     Usage,
 )
+from actors.runner import Announce
 from actors.telemetry import Observer, RunEnded, RunStarted, StreamFailed
 
 PAGE = 512
@@ -97,7 +99,7 @@ class Recorder:
         """Append events; a terminal one ends the log and is the run's outcome. Later ones are dropped."""
         if self.outcome is not None or not events:
             return
-        if self.first_event is None:
+        if self.first_event is None and not isinstance(events[0], Failed):
             self.first_event = trio.current_time() - self.began
         self._texts.extend(event.text for event in events if type(event) is Message)
         last = events[-1]
@@ -111,18 +113,23 @@ class Recorder:
         if self.outcome is not None:
             self.log.end()
 
-    async def ask_caller(self, permission: Permission) -> Leave:
-        """Put a permission to the caller; a no after `limits.permission` seconds without an answer."""
+    async def ask_caller(self, permission: Permission, announce: Announce) -> Leave:
+        """Put a permission to the caller; a no after `limits.permission` seconds without an answer.
+
+        It is announced among the turn's events, so that it stands after what the agent said before it.
+        """
         answered = trio.Event()
         self.permissions[permission.id] = (permission, answered)
-        self.record([permission])
-        with trio.move_on_after(self.limits.permission):
-            await answered.wait()
-        del self.permissions[permission.id]
+        announce(permission)
+        try:
+            with trio.move_on_after(self.limits.permission):
+                await answered.wait()
+        finally:
+            del self.permissions[permission.id]
         leave = self.answers.pop(permission.id, None)
         if leave is None:
             waited = f"denied: nobody answered within {self.limits.permission:g} s"
-            self.record([ToolResult(permission.id, waited, is_error=True)])
+            announce(ToolResult(permission.id, waited, is_error=True))
         return leave or "deny"
 
     def answer(self, permission: str, leave: str) -> None:
@@ -159,8 +166,7 @@ class Run(Actor):
         self._cut_short = Failed(Code.CANCELLED, "the run was cancelled")
         self._worked = trio.Event()
         self._followers = 0
-        self._deserted = trio.Event()
-        self._followed = trio.Event()
+        self._readers = Change()
 
     async def started(self) -> None:
         """Begin the work, beside the mailbox."""
@@ -185,9 +191,7 @@ class Run(Actor):
         """Accept a follower."""
         if not isinstance(message, Follow):
             await super().admit(message)
-        self._followers += 1
-        self._followed.set()
-        self._deserted = trio.Event()
+        self._count_follower(1)
 
     async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
         """Send a follower everything from its cursor on, as fast as it takes it."""
@@ -205,10 +209,7 @@ class Run(Actor):
                 seq = page[-1].seq
                 await emit(page)
         finally:
-            self._followers -= 1
-            if self._followers == 0:
-                self._followed = trio.Event()
-                self._deserted.set()
+            self._count_follower(-1)
 
     async def stopping(self) -> None:
         """The daemon goes down: end the work, and let the followers have the last event."""
@@ -216,8 +217,7 @@ class Run(Actor):
             self._cut_short = Failed(Code.DRAINING, "the daemon is shutting down")
             self._scope.cancel()
         await self._worked.wait()
-        while self._followers:
-            await self._deserted.wait()
+        await self._wait_deserted()
 
     async def _do_work(self) -> None:
         failure: Event = Failed(Code.INTERNAL, "the run ended without a result")
@@ -241,17 +241,26 @@ class Run(Actor):
 
     async def _watch_followers(self) -> None:
         """Cancel an attached run that is deserted; end the actor once the work is done and nobody reads."""
-        while True:
-            with trio.move_on_after(self._limits.reattach):
-                await self._followed.wait()
-            if not self._followers and not self._identity.detached:
+        while not await self._deserted_for_good():
+            await self._wait_deserted()
+        self.end()
+
+    async def _deserted_for_good(self) -> bool:
+        with trio.move_on_after(self._limits.reattach):
+            await self._readers.wait_until(lambda: self._followers)
+        if not self._followers:
+            if not self._identity.detached and self._recorder.outcome is None:
                 self._cut_short = Failed(Code.CANCELLED, "the caller went away")
                 self._scope.cancel()
-            if not self._followers:
-                await self._worked.wait()
-                break
-            await self._deserted.wait()
-        self.end()
+            await self._worked.wait()
+        return not self._followers
+
+    async def _wait_deserted(self) -> None:
+        await self._readers.wait_until(lambda: not self._followers)
+
+    def _count_follower(self, change: int) -> None:
+        self._followers += change
+        self._readers.announce()
 
     def _report(self) -> None:
         outcome = self._recorder.outcome

@@ -5,10 +5,14 @@ other along. Turns run beside each other when the driver's process can hold seve
 so a reader that leaves cancels its turn, and the agent is interrupted through its own protocol.
 """
 
+import os
 import re
+import shutil
 import signal
 import tempfile
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,14 +20,26 @@ import trio
 from msgspec import Struct
 
 from actors.actor import Actor
-from actors.driver import AskLeave, Driver, Link, LinkClosed, ProtocolBroken
+from actors.driver import Driver, Link, LinkClosed, ProtocolBroken
 from actors.errors import Code, Refusal
 from actors.mailbox import Ask, Emit, Stream, Tell
 from actors.marker import find, now_ticks
-from actors.messages import Event, Failed, Options, Prompt
+from actors.messages import Event, Failed, Leave, Options, Permission, Prompt
 from actors.outbox import Outbox
 from actors.process import LaunchError, Process, ProcessGone, open_process, sweep_strays
 from actors.telemetry import LinesUnparsed, Observer, ProcessEnded, ProcessStarted
+
+Announce = Callable[[Event], None]
+"""Puts an event among those of the turn, in its place."""
+
+Approve = Callable[[Permission, Announce], Awaitable[Leave]]
+"""Whoever decides when the agent asks leave, and tells the caller about it or not."""
+
+
+REMOVE = 2.0
+"""Seconds that removing a process's directory may hold up its end; the thread goes on by itself after that."""
+
+_removing = trio.CapacityLimiter(4)
 
 
 class Batch(Struct, frozen=True):
@@ -46,7 +62,7 @@ class Turn(Stream[Batch], frozen=True):
     session: str
     prompt: Prompt
     options: Options
-    approve: AskLeave
+    approve: Approve
     resume: str | None = None
 
 
@@ -91,8 +107,11 @@ class Runner(Actor):
         self._link: Link
         self._scratch: str
         self._conversations: dict[str, str] = {}
+        self._workdirs: dict[str, str] = {}
         self._turns: dict[Outbox, int] = {}
         """The turns in hand, and when each began (clock ticks)."""
+        self._idle = trio.Event()
+        self._idle.set()
 
     async def started(self) -> None:
         """Start the process; the handshake goes on beside the mailbox."""
@@ -104,7 +123,7 @@ class Runner(Actor):
             case Forget(session=session):
                 conversation = self._conversations.pop(session, None)
                 if conversation is not None and not self._gone.is_set():
-                    self.nursery.start_soon(self._close, conversation)
+                    self.nursery.start_soon(self._close, session, conversation)
                 return None
             case _:
                 return await super().receive(message)
@@ -132,10 +151,9 @@ class Runner(Actor):
         reason = "stopped"
         began = trio.current_time()
         try:
-            with tempfile.TemporaryDirectory(
-                prefix="clinvoker-", ignore_cleanup_errors=True
-            ) as self._scratch:
+            async with _scratch_directory() as self._scratch:
                 launch = self._driver.launch(self._options, self._scratch, self._resume)
+                await trio.Path(launch.env.get("TMPDIR", self._scratch)).mkdir(exist_ok=True)
                 async with (
                     open_process(launch, marker=self._marker, grace=self._limits.kill) as self._process,
                     trio.open_nursery() as nursery,
@@ -148,6 +166,9 @@ class Runner(Actor):
                         self._ready.set()
                         await self._gone.wait()
                         reason = "died"
+                        # The turns in hand have yet to tell their readers how it ended.
+                        with trio.move_on_after(self._limits.kill):
+                            await self._idle.wait()
                     nursery.cancel_scope.cancel()
         except LaunchError as error:
             self._unavailable = _why_not_launched(self._driver.program, error)
@@ -213,6 +234,8 @@ class Runner(Actor):
     async def _turn(self, turn: Turn, emit: Emit[Batch]) -> None:
         outbox = Outbox()
         self._turns[outbox] = now_ticks()
+        if self._idle.is_set():
+            self._idle = trio.Event()
         conversation = None
         idle = False
         try:
@@ -227,11 +250,15 @@ class Runner(Actor):
                 nursery.cancel_scope.deadline = trio.current_time() + self._limits.interrupt
             idle = not nursery.cancel_scope.cancelled_caught
         finally:
+            # A reader of the agent's output that waits for room here goes on, or it would never see the agent obey.
+            outbox.close()
             with trio.CancelScope(shield=True):
                 if conversation is not None and not idle:
                     await self._interrupt(conversation)
                 del self._turns[outbox]
                 await self._sweep()
+                if not self._turns:
+                    self._idle.set()
 
     async def _conversation(self, turn: Turn) -> str:
         """The session's conversation: the live one, else opened or resumed now."""
@@ -240,7 +267,7 @@ class Runner(Actor):
             return known
         options = turn.options
         if not options.workdir:
-            options = msgspec.structs.replace(options, workdir=self._workdir())
+            options = msgspec.structs.replace(options, workdir=self._make_workdir(turn.session))
         try:
             with trio.fail_after(self._limits.start):
                 conversation = await self._link.open(options, turn.resume)
@@ -255,16 +282,21 @@ class Runner(Actor):
         self._conversations[turn.session] = conversation
         return conversation
 
-    def _workdir(self) -> str:
+    def _make_workdir(self, session: str) -> str:
         """An empty directory for one conversation: the process's own, where it can hold no other."""
         if not self._driver.shared:
             return self._scratch
-        return tempfile.mkdtemp(prefix="work-", dir=self._scratch)
+        self._workdirs[session] = tempfile.mkdtemp(prefix="work-", dir=self._scratch)
+        return self._workdirs[session]
 
     async def _converse(self, conversation: str, turn: Turn, outbox: Outbox) -> None:
         """Run the turn in the driver; whatever goes wrong there becomes the turn's last event."""
+
+        async def ask(permission: Permission) -> Leave:
+            return await turn.approve(permission, outbox.put)
+
         try:
-            await self._link.turn(conversation, turn.prompt, outbox, turn.approve)
+            await self._link.turn(conversation, turn.prompt, outbox, ask)
         except (LinkClosed, ProcessGone):
             await self._wait_gone()
             outbox.put(Failed(Code.CRASHED, self._obituary()))
@@ -281,14 +313,19 @@ class Runner(Actor):
             with suppress(LinkClosed, ProcessGone, ProtocolBroken, Refusal):
                 await self._link.interrupt(conversation)
         if patience.cancelled_caught:
-            self.end()
+            # Its reader sees the end, and tells the other turns. The pid is ours until the process block is left.
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
-    async def _close(self, conversation: str) -> None:
+    async def _close(self, session: str, conversation: str) -> None:
+        """Have the agent forget a conversation, and remove the directory that was made for it."""
         with (
             trio.move_on_after(self._limits.interrupt),
             suppress(LinkClosed, ProcessGone, ProtocolBroken, Refusal),
         ):
             await self._link.close(conversation)
+        if workdir := self._workdirs.pop(session, None):
+            await _remove(workdir)
 
     async def _sweep(self) -> None:
         """Kill the tools that ended turns left running: those older than every turn still in hand."""
@@ -299,6 +336,24 @@ class Runner(Actor):
             if find(lambda found: found.marker == self._marker and found.session != agent):
                 oldest = min(self._turns.values(), default=now_ticks() + 1)
                 await sweep_strays(self._marker, agent, oldest)
+
+
+@asynccontextmanager
+async def _scratch_directory() -> AsyncGenerator[str]:
+    """A private directory, removed with all that agents left in it when the block is left."""
+    path = tempfile.mkdtemp(prefix="clinvoker-")
+    try:
+        yield path
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + REMOVE):
+            await _remove(path)
+
+
+async def _remove(path: str) -> None:
+    """Remove a directory in a thread: an agent may have left a whole tree, and the event loop must not wait for it."""
+    await trio.to_thread.run_sync(
+        partial(shutil.rmtree, path, ignore_errors=True), abandon_on_cancel=True, limiter=_removing
+    )
 
 
 def _why_not_launched(program: str, error: LaunchError) -> Refusal:

@@ -1,32 +1,31 @@
 """One live conversation: one turn at a time, on the runner that holds it.
 
-A session lives as long as its conversation is live in the pool. It keeps the agent's own id of the conversation, so
-that a turn after the runner's death resumes it where the agent can.
+A session lives as long as its conversation is live in the pool. When the runner dies, it lives on for a while and
+keeps the agent's own id of the conversation, so that the next turn resumes it where the agent can.
 """
 
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import trio
 from msgspec import Struct
 
 from actors.actor import Actor
-from actors.driver import AskLeave
-from actors.errors import Code, Refusal
-from actors.mailbox import Ask, Emit, Ref, Stream, Tell
+from actors.errors import ActorDied, Code, Refusal
+from actors.mailbox import Ask, Emit, Ref, Replies, Stream, Tell
 from actors.messages import Complete, Event, Failed, Options, Prompt
 from actors.pool import Close, Lease, Released, Verdict
-from actors.runner import Batch, Turn
+from actors.runner import Approve, Batch, Turn
 
 UNUSED = 30.0
-"""Seconds that a new session waits for its first turn."""
+"""Seconds that a session without a process waits for a turn: a new one, and one whose process died."""
 
 
 class Begin(Stream[list[Event]], frozen=True):
     """One turn. Refused with `SESSION_BUSY` while another is in hand; the last event is `Complete` or `Failed`."""
 
     prompt: Prompt
-    approve: AskLeave
+    approve: Approve
 
 
 class Describe(Ask["Description"], frozen=True):
@@ -51,6 +50,9 @@ class Session(Actor):
         self._conversation: str | None = None
         self._current: Begin | None = None
         """The turn in hand, until its last event has gone out."""
+        self._runner: Ref | None = None
+        """The runner that holds the conversation, as far as is known."""
+        self._begun = 0
         self._turns = trio.Lock()
 
     async def started(self) -> None:
@@ -60,9 +62,13 @@ class Session(Actor):
     async def receive(self, message: Tell | Ask[Any]) -> object:
         """Take `Released` and `Describe`."""
         match message:
-            case Released():
-                if self._current is None:
-                    self.end()
+            case Released(runner=runner, died=died):
+                if runner is self._runner:
+                    self._runner = None
+                    if self._current is None and not died:
+                        self.end()
+                    elif self._current is None:
+                        self.nursery.start_soon(self._end_unused)
                 return None
             case Describe():
                 return self._description
@@ -77,8 +83,11 @@ class Session(Actor):
             raise Refusal(
                 Code.SESSION_BUSY, "the session has a turn in hand", param="session_id", retry_after=1.0
             )
+        elif self._conversation is not None and self._description.options.ephemeral:
+            raise Refusal(Code.NOT_FOUND, "the session was for one turn only", param="session_id")
         else:
             self._current = message
+            self._begun += 1
 
     async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
         """Run the turn: lease a runner, pass its events on."""
@@ -93,14 +102,21 @@ class Session(Actor):
             self._ended(message)
             if self._description.options.ephemeral or self._conversation is None:
                 self.end()
+            elif self._runner is None and self._current is None:
+                self.nursery.start_soon(self._end_unused)
+
+    async def stopping(self) -> None:
+        """What is live of the conversation may go."""
+        with suppress(ActorDied):
+            await self._pool.tell(Close(self._description.id))
 
     async def _turn(self, begin: Begin, emit: Emit[list[Event]]) -> None:
         session = self._description
         lease = Lease(session.id, self.ref, session.options, self._conversation)
         with closing(await self._pool.stream(lease)) as leases:
-            runner = await leases.next()
+            runner = self._runner = await leases.next()
             turn = Turn(session.id, begin.prompt, session.options, begin.approve, self._conversation)
-            with closing(await runner.stream(turn)) as batches:
+            with closing(await _begin(runner, turn)) as batches:
                 try:
                     async for batch in batches:
                         await self._pass_on(begin, batch, emit)
@@ -109,8 +125,6 @@ class Session(Actor):
                     batches.close()
                     with trio.CancelScope(shield=True):
                         await batches.wait_ended()
-        if session.options.ephemeral:
-            await self._pool.tell(Close(session.id))
 
     async def _pass_on(self, begin: Begin, batch: Batch, emit: Emit[list[Event]]) -> None:
         self._conversation = batch.conversation
@@ -125,6 +139,14 @@ class Session(Actor):
             self._current = None
 
     async def _end_unused(self) -> None:
+        begun = self._begun
         await trio.sleep(UNUSED)
-        if self._current is None and self._conversation is None:
+        if self._begun == begun and self._runner is None:
             self.end()
+
+
+async def _begin(runner: Ref, turn: Turn) -> Replies[Batch]:
+    try:
+        return await runner.stream(turn)
+    except ActorDied:
+        raise Refusal(Code.CRASHED, "the agent's process ended before the turn began") from None

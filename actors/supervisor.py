@@ -16,7 +16,8 @@ import trio
 from msgspec import Struct
 
 from actors.actor import Actor
-from actors.errors import ActorDied, Code, Refusal
+from actors.change import Change
+from actors.errors import Code, Refusal
 from actors.mailbox import Ask, Mailbox, Ref, Tell
 from actors.telemetry import ChildEnded, Observer
 
@@ -63,7 +64,9 @@ class Child:
         self.shutdown = shutdown
         self._make = make
         self._actor: Actor | None = None
+        self._stopped = False
         self._scope = trio.CancelScope()
+        self._up = trio.Event()
         self._ended = trio.Event()
         self._ended.set()
 
@@ -72,26 +75,21 @@ class Child:
         """The child's name."""
         return self.mailbox.name
 
-    async def run(
-        self, observe: Observer, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> Exception | None:
-        """Run one incarnation to its end and return what it crashed with, None if it ended in order."""
-        self._ended = trio.Event()
+    def start(self, nursery: trio.Nursery, observe: Observer, ended: "Ended") -> None:
+        """Run an incarnation in `nursery`; `ended` is told of its end. From here on `stop` ends it."""
+        self._stopped = False
         self._scope = trio.CancelScope(shield=True)
-        try:
-            with self._scope:
-                self._actor = self._make()
-                task_status.started()
-                await self._actor.run(self.mailbox, observe)
-        except Exception as error:  # noqa: BLE001 - a crash of any kind is what a supervisor is for
-            return error
-        finally:
-            self._actor = None
-            self._ended.set()
-        return None
+        self._up = trio.Event()
+        self._ended = trio.Event()
+        nursery.start_soon(self._run, observe, ended)
+
+    async def wait_up(self) -> None:
+        """Wait until the incarnation has started, or failed to."""
+        await self._up.wait()
 
     async def stop(self) -> None:
         """End the incarnation in order within `shutdown` seconds, else cancel it; returns when it is gone."""
+        self._stopped = True
         with trio.CancelScope(shield=True):
             with trio.move_on_after(self.shutdown):
                 if self._actor is not None:
@@ -99,6 +97,25 @@ class Child:
                 await self._ended.wait()
             self._scope.cancel()
             await self._ended.wait()
+
+    async def _run(self, observe: Observer, ended: "Ended") -> None:
+        error: Exception | None = None
+        try:
+            with self._scope:
+                if not self._stopped:
+                    self._actor = self._make()
+                    await self._actor.run(self.mailbox, observe, self.shutdown, self._up.set)
+        except Exception as crash:  # noqa: BLE001 - a crash of any kind is what a supervisor is for
+            error = crash
+        finally:
+            self._actor = None
+            self._up.set()
+            self._ended.set()
+            ended(self, error)
+
+
+Ended = Callable[[Child, Exception | None], None]
+"""Told which child came to its end, and what it crashed with: None if it ended in order."""
 
 
 class Supervisor:
@@ -116,7 +133,9 @@ class Supervisor:
         self._strategy = strategy
         self._intensity = intensity
         self._restarts: deque[float] = deque()
-        self._ends_send, self._ends = trio.open_memory_channel[tuple[Child, Exception | None]](len(specs))
+        self._ends: list[tuple[Child, Exception | None]] = []
+        """Ends not yet dealt with: one of a child at most."""
+        self._changed = Change()
 
     @property
     def refs(self) -> dict[str, Ref]:
@@ -132,24 +151,23 @@ class Supervisor:
                     await self._start(nursery, child)
                 task_status.started()
                 while True:
-                    child, error = await self._ends.receive()
-                    await self._restart(nursery, child, error)
+                    await self._changed.wait_until(lambda: self._ends)
+                    await self._restart(nursery, *self._ends.pop(0))
             except RestartsExhausted as error:
                 exhausted.append(error)
             finally:
-                for child in reversed(self._children):
-                    await child.stop()
-                    child.mailbox.close()
+                await self._stop(self._children, restarted=False)
         if exhausted:
             # Raised out here, or the nursery would wrap it.
             raise exhausted[0]
 
     async def _start(self, nursery: trio.Nursery, child: Child) -> None:
-        await nursery.start(self._run_child, child)
+        child.start(nursery, self._observe, self._note_end)
+        await child.wait_up()
 
-    async def _run_child(self, child: Child, *, task_status: trio.TaskStatus[None]) -> None:
-        error = await child.run(self._observe, task_status=task_status)
-        self._ends_send.send_nowait((child, error))
+    def _note_end(self, child: Child, error: Exception | None) -> None:
+        self._ends.append((child, error))
+        self._changed.announce()
 
     async def _restart(self, nursery: trio.Nursery, crashed: Child, error: Exception | None) -> None:
         count = self._count_restart()
@@ -160,12 +178,21 @@ class Supervisor:
                 f"{crashed.name} ended {count} times within {self._intensity.seconds:g} s: {error!r}"
             ) from error
         affected = self._affected(crashed)
-        for child in reversed(affected):
-            await child.stop()
-        self._forget_ends_of(affected)
+        await self._stop(affected, restarted=True)
         await trio.sleep(BACKOFF[min(count, len(BACKOFF)) - 1])
         for child in affected:
             await self._start(nursery, child)
+
+    async def _stop(self, children: list[Child], *, restarted: bool) -> None:
+        """Stop children in reverse order. Such an end is no crash to react to, but one that went wrong is reported."""
+        for child in reversed(children):
+            await child.stop()
+            if not restarted:
+                child.mailbox.close()
+        for child, error in self._ends:
+            if child in children and error is not None:
+                self._observe(ChildEnded(child.name, error, restarted=restarted))
+        self._ends = [end for end in self._ends if end[0] not in children]
 
     def _count_restart(self) -> int:
         now = trio.current_time()
@@ -182,16 +209,6 @@ class Supervisor:
                 return self._children[self._children.index(crashed) :]
             case Strategy.ONE_FOR_ALL:
                 return list(self._children)
-
-    def _forget_ends_of(self, stopped: list[Child]) -> None:
-        """Ends that we brought about ourselves are no crashes."""
-        kept: list[tuple[Child, Exception | None]] = []
-        while self._ends.statistics().current_buffer_used:
-            end = self._ends.receive_nowait()
-            if end[0] not in stopped:
-                kept.append(end)
-        for end in kept:
-            self._ends_send.send_nowait(end)
 
 
 class Spawn(Ask[Ref], frozen=True):
@@ -212,11 +229,11 @@ class Count(Ask[int], frozen=True):
 
 
 class DynamicSupervisor(Actor):
-    """Temporary children by name: a crash ends that child only, and is reported."""
+    """Temporary children by name, each with `shutdown` seconds to stop: a crash ends one child, and is reported."""
 
     def __init__(self, kind: str, observe: Observer, limit: int, shutdown: float = 5.0) -> None:
         super().__init__()
-        self.shutdown = shutdown
+        self._shutdown = shutdown
         self._kind = kind
         self._observe = observe
         self._limit = limit
@@ -230,8 +247,8 @@ class DynamicSupervisor(Actor):
                     raise Refusal(Code.BUSY, f"too many {self._kind} are open", retry_after=1.0)
                 if name in self._children:
                     raise Refusal(Code.INTERNAL, f"{name} exists among the {self._kind} already")
-                child = self._children[name] = Child(name, lambda: actor, self.shutdown)
-                await self.nursery.start(self._run_child, child)
+                child = self._children[name] = Child(name, lambda: actor, self._shutdown)
+                child.start(self.nursery, self._observe, self._note_end)
                 return child.mailbox.ref
             case Find(name=name):
                 child = self._children.get(name)
@@ -247,12 +264,8 @@ class DynamicSupervisor(Actor):
             for child in list(self._children.values()):
                 nursery.start_soon(child.stop)
 
-    async def _run_child(self, child: Child, *, task_status: trio.TaskStatus[None]) -> None:
-        error: Exception | None = ActorDied(f"{child.name} was cut short")
-        try:
-            error = await child.run(self._observe, task_status=task_status)
-        finally:
-            self._children.pop(child.name, None)
-            child.mailbox.close()
-            if error is not None:
-                self._observe(ChildEnded(child.name, error, restarted=False))
+    def _note_end(self, child: Child, error: Exception | None) -> None:
+        del self._children[child.name]
+        child.mailbox.close()
+        if error is not None:
+            self._observe(ChildEnded(child.name, error, restarted=False))

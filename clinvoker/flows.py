@@ -5,11 +5,11 @@ from contextlib import closing
 import trio
 from msgspec import UNSET, UnsetType
 
-from actors.driver import AskLeave
 from actors.errors import Code, Refusal
 from actors.mailbox import Ref
 from actors.messages import ApprovalMode, Leave, Permission, Prompt, Start
 from actors.run import Recorder
+from actors.runner import Announce, Approve
 from actors.session import Begin
 
 
@@ -27,6 +27,8 @@ async def take_turn(
                 with trio.fail_after(patience):
                     events = await anext(batches, None)
             except trio.TooSlowError:
+                if recorder.permissions:
+                    continue  # it is the caller who says nothing, and that has a bound of its own
                 raise Refusal(Code.TIMEOUT, f"the agent said nothing for {patience:g} s") from None
             if events is None:
                 return
@@ -35,12 +37,13 @@ async def take_turn(
                 patience = recorder.limits.idle
 
 
-def _decider(recorder: Recorder, mode: ApprovalMode) -> AskLeave:
+def _decider(recorder: Recorder, mode: ApprovalMode) -> Approve:
     """Who answers the agent's questions: nothing is ever approved by silence."""
     if mode == "always":
         return recorder.ask_caller
 
-    async def decide(permission: Permission) -> Leave:
+    async def decide(permission: Permission, announce: Announce) -> Leave:
+        del announce
         return "allow" if mode == "auto" and "allow" in permission.options else "deny"
 
     return decide

@@ -64,6 +64,7 @@ class Metrics:
         self.unparsed = Counter(
             "clinvoker_unparsed_lines", "Lines of agents that are no message", ["backend"], registry=r
         )
+        self.tasks = Gauge("clinvoker_tasks", "Tasks of the event loop that live now", registry=r)
         self.lag = Histogram(
             "clinvoker_event_loop_lag_seconds", "How late a timer fires", buckets=FAST, registry=r
         )
@@ -95,7 +96,8 @@ class Metrics:
                 self._observe_end(record)
 
     def render(self) -> bytes:
-        """The series in Prometheus text format."""
+        """The series in Prometheus text format; to be called in the event loop."""
+        self.tasks.set(trio.lowlevel.current_statistics().tasks_living)
         return generate_latest(self.registry)
 
     async def watch_loop(self) -> None:

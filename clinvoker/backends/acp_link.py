@@ -104,8 +104,7 @@ class AcpLink:
             session = await self._resume(talk, resume, params)
         self._talks[conversation] = talk
         try:
-            wanted = options.model or self._model
-            talk.model = await choose_model(self._peer, conversation, session, wanted)
+            talk.model = await choose_model(self._peer, conversation, session, options.model or self._model)
         except Refusal:
             await self.close(conversation)
             raise
@@ -113,7 +112,9 @@ class AcpLink:
 
     async def turn(self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave) -> None:
         """Run one turn."""
-        talk = self._talks[conversation]
+        talk = self._talks.get(conversation)
+        if talk is None:
+            raise Refusal(Code.NOT_FOUND, f"no conversation {conversation} is open")
         params = {"sessionId": conversation, "prompt": self._blocks(prompt)}
         turn = talk.turn = Turn(out, Start(talk.model, talk.workdir))
         request = talk.prompt = self._peer.prepare("session/prompt", params)
@@ -135,10 +136,10 @@ class AcpLink:
 
     async def interrupt(self, conversation: str) -> None:
         """Cancel the prompt in hand and wait for its result: the agent has then ended its tools."""
-        talk = self._talks[conversation]
-        request, talk.prompt = talk.prompt, None
-        if request is None:
+        talk = self._talks.get(conversation)
+        if talk is None or talk.prompt is None:
             return
+        request, talk.prompt = talk.prompt, None
         if not request.is_sent:
             self._peer.forget(request)
         elif not request.is_answered:
@@ -227,8 +228,9 @@ class AcpLink:
         try:
             request = decode_permission(call.params)
         except msgspec.DecodeError:
+            self._peer.unparsed += 1
             self._peer.owe(call, CANCELLED)
-            raise
+            return
         talk = self._talks.get(request.session_id)
         if talk is None or talk.turn is None or talk.questions is None:
             self._peer.owe(call, CANCELLED)

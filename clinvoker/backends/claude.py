@@ -56,6 +56,9 @@ ENVIRONMENT: Final = {
 NESTING: Final = ("CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_SESSION_ID")
 """Marks of a Claude Code that the daemon was started in: the agent is not part of that session."""
 
+EXTRA: Final = ("--effort", "--fallback-model", "--max-budget-usd", "--autocompact")
+"""What a request may pass, each as --flag=value: nothing that widens what the agent may read, write or run."""
+
 SESSION_FLAG: Final = "--session-id="
 RESUME_FLAG: Final = "--resume="
 
@@ -82,8 +85,7 @@ class ClaudeDriver:
             model=True,
             approval_modes=("default", "auto", "none", "always"),
             sandbox_modes=("default", "read-only", "full"),
-            # Each takes its value as --flag=value. Nothing that widens what the agent may read, write or run.
-            extra=("--effort", "--fallback-model", "--max-budget-usd", "--autocompact"),
+            extra=EXTRA if settings.allowed_extra is None else settings.allowed_extra,
         )
 
     def fixed_at_spawn(self, options: Options, resume: str | None) -> Hashable:

@@ -65,10 +65,11 @@ def _code(result: Result, synthetic: Synthetic, text: str) -> Code:
 def hopeless(retry: Retry) -> Failed | None:
     """Return why it is no use to wait for this retry, or None.
 
-    A key is not mended by asking again (2.1.330 would, ten times), and `Retry-After` is honoured for hours.
+    A refused login may be mended by the one retry that follows the refresh of its token, not by the eight after that;
+    and `Retry-After` is honoured for hours.
     """
     code = _BY_STATUS.get(retry.error_status or 0) or _BY_WORD.get(retry.error or "", Code.BACKEND_ERROR)
-    if code is Code.NOT_LOGGED_IN:
+    if code is Code.NOT_LOGGED_IN and retry.attempt > 1:
         return Failed(code, f"the model's provider refused the login ({retry.error_status or retry.error})")
     wait = retry.retry_delay_ms / 1000
     if wait <= PATIENCE_S:

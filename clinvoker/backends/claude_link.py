@@ -19,7 +19,7 @@ from actors.driver import AskLeave, LinkClosed, ProtocolBroken, Send
 from actors.errors import Code, Refusal
 from actors.messages import ApprovalMode, Options, Prompt
 from actors.outbox import Outbox
-from actors.process import ProcessGone
+from clinvoker.backends.claude_control import ClaudeControl
 from clinvoker.backends.claude_input import content, decision, permission
 from clinvoker.backends.claude_turn import ClaudeTurn
 from clinvoker.backends.claude_wire import (
@@ -48,16 +48,11 @@ class ClaudeLink:
 
     def __init__(self, send: Send, conversation: str, *, resumed: bool) -> None:
         self.unparsed = 0
-        self._send = send
+        self._control = ClaudeControl(send)
         self._conversation = conversation
         self._resumed = resumed
-        self._closed = False
         self._stillborn: str | None = None
         """Why the process ended before it was asked anything: an unknown conversation, for one."""
-        self._changed = trio.Event()
-        """Set, and replaced, whenever anything below may have changed."""
-        self._serial = 0
-        self._answers: dict[str, Answered | None] = {}
         self._options = Options()
         self._initialized = False
         self._schema: dict[str, Any] | None = None
@@ -80,28 +75,25 @@ class ClaudeLink:
 
     def closed(self) -> None:
         """The output ended."""
-        self._closed = True
-        self._wake()
+        self._control.close()
 
     def _take(self, head: Line, line: bytes) -> None:
         match head.type:
             case "result":
                 self._end(read(Result, line))
             case "control_response" | "control_request" | "control_cancel_request":
-                self._control(head)
+                self._take_control(head)
             case "":
                 self.unparsed += 1
             case _:
                 if self._turn is not None:
                     self._turn.feed(head, line)
                     if self._turn.cut_short:
-                        self._wake()
+                        self._control.wake()
 
-    def _control(self, head: Line) -> None:
+    def _take_control(self, head: Line) -> None:
         if head.type == "control_response":
-            answered = read(Answered, head.response)
-            if answered.request_id in self._answers:
-                self._answers[answered.request_id] = answered
+            self._control.answer(read(Answered, head.response))
         elif head.type == "control_cancel_request":
             if head.request_id in self._asking:
                 self._asking[head.request_id].cancel()
@@ -109,7 +101,7 @@ class ClaudeLink:
             asked = read(CanUseTool, head.request)
             if asked.subtype == "can_use_tool":
                 self._asked.append((head.request_id, asked))
-        self._wake()
+        self._control.wake()
 
     def _end(self, result: Result) -> None:
         """Take the result of the turn in hand; others are of messages that the CLI made up itself."""
@@ -122,7 +114,7 @@ class ClaudeLink:
         cost = self._cost(result)
         if self._turn is not None:
             self._turn.end(result, cost)
-        self._wake()
+        self._control.wake()
 
     def _cost(self, result: Result) -> float | None:
         """Return what this turn cost: the total is of the process, or of the session, as the version has it."""
@@ -133,16 +125,12 @@ class ClaudeLink:
             return None
         return max(0.0, result.total_cost_usd - before)
 
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
-
     # What is asked of it.
 
     async def handshake(self) -> None:
         """Wait until the process answers; any answer will do, so a version that knows no `mcp_status` is as good."""
         try:
-            await self._request("mcp_status")
+            await self._control.request("mcp_status")
         except LinkClosed:
             if self._stillborn is not None and self._resumed:
                 raise Refusal(Code.NOT_FOUND, self._stillborn, param="session_id") from None
@@ -154,12 +142,12 @@ class ClaudeLink:
             raise ProtocolBroken("a conversation is resumed by a process launched for it")
         self._options = options
         if options.model:
-            answered = await self._request("set_model", model=options.model)
+            answered = await self._control.request("set_model", model=options.model)
             if answered.subtype != "success":
                 raise Refusal(Code.MODEL_NOT_FOUND, answered.error or "unknown model", param="model")
         mode = _MODES[options.approval_mode]
         if mode is not None:
-            answered = await self._request("set_permission_mode", mode=mode)
+            answered = await self._control.request("set_permission_mode", mode=mode)
             if answered.subtype != "success":
                 raise Refusal(Code.UNSUPPORTED, answered.error or "no such mode", param="approval_mode")
         return self._conversation
@@ -189,12 +177,12 @@ class ClaudeLink:
         if self._running is None:
             return
         # A message that has not become a turn yet has no result: it is taken back, and named in the answer.
-        answered = await self._request("interrupt", cancel_queued=True)
+        answered = await self._control.request("interrupt", cancel_queued=True)
         with suppress(msgspec.DecodeError):
             if self._running in (read(Interrupted, answered.response).cancelled or ()):
                 self._running = None
         while self._running is not None:
-            await self._wait()
+            await self._control.wait()
 
     async def close(self, conversation: str) -> None:
         """Nothing is left to do: the process holds no other conversation and ends with this one."""
@@ -203,7 +191,7 @@ class ClaudeLink:
 
     async def _begin(self, lines: bytes, prompt: Prompt) -> None:
         try:
-            await self._write(lines)
+            await self._control.write(lines)
         except BaseException:
             # Cancelled before the first byte: no result will come. In the middle: the process closes, see `send`.
             self._running = None
@@ -213,18 +201,18 @@ class ClaudeLink:
     async def _attend(self, turn: ClaudeTurn, ask: AskLeave, nursery: trio.Nursery) -> None:
         """Answer for the agent what it asks, until its result is there or its output ends."""
         interrupted = False
-        while self._running == turn.uuid and not self._closed:
+        while self._running == turn.uuid and not self._control.closed:
             for request_id, asked in self._asked:
                 nursery.start_soon(self._leave, request_id, asked, ask)
             self._asked.clear()
             if turn.cut_short and not interrupted:
                 interrupted = True
                 nursery.start_soon(self._cut_short)
-            await self._changed.wait()
+            await self._control.wait()
 
     async def _cut_short(self) -> None:
         with suppress(LinkClosed):
-            await self._request("interrupt")
+            await self._control.request("interrupt")
 
     async def _leave(self, request_id: str, asked: CanUseTool, ask: AskLeave) -> None:
         """Put one permission to whoever decides, and tell the agent."""
@@ -234,7 +222,7 @@ class ClaudeLink:
                 leave = await ask(permission(request_id, asked))
             finally:
                 del self._asking[request_id]
-            await self._write(answer_line(request_id, decision(asked, leave)))
+            await self._control.write(answer_line(request_id, decision(asked, leave)))
 
     def _initialize(self, prompt: Prompt) -> bytes:
         """Return the line before the first message, if there is anything to say in it."""
@@ -247,27 +235,3 @@ class ClaudeLink:
         if prompt.schema is not None:
             fields["jsonSchema"] = prompt.schema
         return control_line("initialize", "initialize", {"hooks": None, **fields}) if fields else b""
-
-    async def _request(self, subtype: str, **fields: Any) -> Answered:  # noqa: ANN401 - the protocol's own
-        """Send a control request and wait for its answer."""
-        self._serial += 1
-        request_id = f"clinvoker-{self._serial}"
-        self._answers[request_id] = None
-        try:
-            await self._write(control_line(request_id, subtype, fields))
-            while (answered := self._answers[request_id]) is None:
-                await self._wait()
-            return answered
-        finally:
-            del self._answers[request_id]
-
-    async def _wait(self) -> None:
-        if self._closed:
-            raise LinkClosed
-        await self._changed.wait()
-
-    async def _write(self, lines: bytes) -> None:
-        try:
-            await self._send(lines)
-        except ProcessGone as error:
-            raise LinkClosed from error

@@ -96,6 +96,7 @@ class Synthetic(Struct):
 class Retry(Struct):
     """`system/api_retry`: the CLI waits before it asks the model again."""
 
+    attempt: int = 0
     retry_delay_ms: float = 0
     error_status: int | None = None
     error: str | None = None

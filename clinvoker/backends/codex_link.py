@@ -8,11 +8,12 @@ Threads know nothing of each other. What happens within a turn is `codex_turn`'s
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 import trio
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from actors.driver import AskLeave, LinkClosed, ProtocolBroken, Send
 from actors.errors import Code, Refusal
@@ -35,6 +36,10 @@ Not less: the built-in provider fails 6 s long over WebSocket before it takes HT
 _BEGIN_S = 30.0
 """How long codex may take to accept a turn; it takes 5 ms."""
 
+_INTERRUPTS = 3
+_INTERRUPT_PAUSE_S = 0.1
+"""How often codex may say that there is no turn to interrupt, and how long it then has to show one, or its end."""
+
 _CLIENT = {"name": "clinvoker", "title": "clinvoker", "version": "1"}
 
 
@@ -47,15 +52,14 @@ class CodexLink:
     """One live app-server. `has_key` says that the agent's environment holds an API key, which codex does not tell."""
 
     def __init__(self, send: Send, *, has_key: bool, patience_s: float = PATIENCE_S) -> None:
-        self._peer = Peer(
-            send, on_notification=self._on_notification, on_request=self._on_request, version=False
-        )
         self._has_key = has_key
         self._patience_s = patience_s
         self._closed = False
         self._threads: dict[str, _Thread] = {}
         self._turns: dict[str, Turn] = {}
         self._attending: dict[str, Callable[[Call, Question | Reply], None]] = {}
+        tell = partial(deliver, self._turns)
+        self._peer = Peer(send, on_notification=tell, on_request=self._on_request, version=False)
 
     @property
     def unparsed(self) -> int:
@@ -82,18 +86,21 @@ class CodexLink:
             raise ProtocolBroken(f"codex refused to initialize: {error.message}") from error
         await self._peer.notify("initialized")
         with contextlib.suppress(RpcError):
-            account = await self._peer.request("account/read", {}, Account)
-            if account.requires_openai_auth and account.account is None and not self._has_key:
+            found = await self._peer.request("account/read", {}, Account)
+            if found.requires_openai_auth and found.account is None and not self._has_key:
                 raise Refusal(Code.NOT_LOGGED_IN, "codex is not logged in: run `codex login`")
 
     async def open(self, options: Options, resume: str | None) -> str:
         """Start a thread, or resume one by its id."""
         params = thread_params(options)
-        if resume is None:
-            opened = await self._open("thread/start", {**params, "ephemeral": options.ephemeral})
-        else:
-            params = {**params, "threadId": resume, "excludeTurns": True}
-            opened = await self._resume(params)
+        try:
+            if resume is None:
+                params["ephemeral"] = options.ephemeral
+                opened = await self._peer.request("thread/start", params, ThreadOpened)
+            else:
+                opened = await self._resume({**params, "threadId": resume, "excludeTurns": True})
+        except RpcError as error:
+            raise refusal(error) from error
         start = Start(opened.model or options.model, opened.cwd or options.workdir)
         self._threads[opened.thread.id] = _Thread(start, options.ephemeral)
         return opened.thread.id
@@ -103,9 +110,11 @@ class CodexLink:
         thread = self._threads.get(conversation)
         if thread is None:
             raise Refusal(Code.NOT_FOUND, f"codex has no thread {conversation} open")
-        if conversation in self._turns:
-            # `turn/start` on a busy thread would steer the turn in hand, and have no end of its own.
-            raise Refusal(Code.SESSION_BUSY, "the conversation has a turn in hand")
+        if former := self._turns.get(conversation):
+            if not former.idle:
+                # `turn/start` on a busy thread would steer the turn in hand, and have no end of its own.
+                raise Refusal(Code.SESSION_BUSY, "the conversation has a turn in hand")
+            await self._stop(former)
         turn = self._turns[conversation] = Turn(conversation, thread.start, out, self._patience_s)
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
@@ -143,19 +152,13 @@ class CodexLink:
                 await self._peer.request("thread/archive", params, object)
                 await self._peer.request("thread/unarchive", params, object)
 
-    async def _open(self, method: str, params: dict[str, Any]) -> ThreadOpened:
-        try:
-            return await self._peer.request(method, params, ThreadOpened)
-        except RpcError as error:
-            raise refusal(error) from error
-
     async def _resume(self, params: dict[str, Any]) -> ThreadOpened:
         with contextlib.suppress(RpcError):
             return await self._peer.request("thread/resume", params, ThreadOpened)
         # It may have been left archived in the middle of `close`.
         with contextlib.suppress(RpcError):
             await self._peer.request("thread/unarchive", {"threadId": params["threadId"]}, object)
-        return await self._open("thread/resume", params)
+        return await self._peer.request("thread/resume", params, ThreadOpened)
 
     async def _begin(self, turn: Turn, prompt: Prompt) -> None:
         # Half a line would end the process for all its threads; and the id is what `interrupt` needs.
@@ -176,17 +179,19 @@ class CodexLink:
                 await self._stirred(turn)
         if turn.patience.cancelled_caught:
             turn.give_up()
-        await self._stop(turn)
+        with contextlib.suppress(LinkClosed):  # its last event is out, and a dead process needs no stopping
+            await self._stop(turn)
 
     async def _stop(self, turn: Turn) -> None:
         """See to it that codex does nothing more for this turn."""
-        if not turn.idle:
-            try:
-                await self._interrupt(turn.thread_id, turn.id)
-            except RpcError:
-                turn.ended()
-            while not turn.idle:
-                await self._stirred(turn)
+        for _ in range(_INTERRUPTS):
+            with contextlib.suppress(RpcError):  # refused, the turn has just ended, or not quite begun
+                if not turn.idle:
+                    await self._interrupt(turn.thread_id, turn.id)
+                await self._wait_idle(turn)
+            with trio.move_on_after(_INTERRUPT_PAUSE_S):
+                await self._wait_idle(turn)
+        turn.ended()
         # Neither a subagent nor a background command ends with the turn by itself.
         for thread_id, turn_id in [*turn.subagents.items()]:
             if turn_id:
@@ -203,6 +208,10 @@ class CodexLink:
         # An empty turn id is whatever turn there is (0.169.0).
         await self._peer.request("turn/interrupt", {"threadId": thread_id, "turnId": turn_id}, object)
 
+    async def _wait_idle(self, turn: Turn) -> None:
+        while not turn.idle:
+            await self._stirred(turn)
+
     async def _stirred(self, turn: Turn) -> None:
         """Wait until something happened, and pay what is owed to codex. Raises `LinkClosed`."""
         if self._closed:
@@ -216,15 +225,12 @@ class CodexLink:
         if isinstance(known, Reply):
             result = known.result
         else:
-            leave = await ask(known.permission)
+            leave = await ask(turn.describe(known.item_id, known.permission))
             if leave == "deny":
                 turn.deny(known.item_id or known.permission.id, known.permission.tool)
             result = known.answers.get(leave, known.answers["deny"])
         with contextlib.suppress(LinkClosed):  # whoever follows the turn sees that too
             await self._peer.respond(call.id, result)
-
-    def _on_notification(self, method: str, params: Raw) -> None:
-        deliver(self._turns, method, params)
 
     def _on_request(self, call: Call) -> None:
         try:

@@ -42,8 +42,11 @@ def deliver(turns: dict[str, Turn], method: str, params: Raw) -> None:
         return
     decode, take = known
     notice = decode(params)
-    root = notice.turn.root_turn_id if isinstance(notice, TurnNotice) else None
-    if turn := turns.get(notice.thread_id) or employer(turns, notice.thread_id, root):
+    turn = turns.get(notice.thread_id)
+    if turn is None:
+        root = notice.turn.root_turn_id if isinstance(notice, TurnNotice) else None
+        turn = employer(turns, notice.thread_id, root)
+    if turn is not None:
         take(turn, notice)
 
 

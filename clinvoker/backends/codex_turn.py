@@ -7,11 +7,11 @@ A turn is not one thread alone: the agent may set subagents to work in threads o
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import trio
+from msgspec.structs import astuple, replace
 
 from actors.errors import Code
-from actors.messages import Complete, Failed, Start, Thinking, ToolResult, ToolUse, Usage
+from actors.messages import Complete, Failed, Permission, Start, Thinking, ToolResult, ToolUse, Usage
 from actors.outbox import Outbox
 from clinvoker.backends.answer import SEPARATOR, Answer
 from clinvoker.backends.codex_errors import failed, is_cut_off, is_hopeless
@@ -52,10 +52,11 @@ class Turn:
         self._patience_s = patience_s
         self._answer = Answer(out)
         self._in_block = False
+        self._retrying = False
         self._restarting = False
         self._thought = ""
         self._thought_again: str | None = None
-        self._open: dict[str, str] = {}
+        self._open: dict[str, ToolUse] = {}
         self._denied: dict[str, str] = {}
         self._before: dict[str, Tokens] = {}
         self._now: dict[str, Tokens] = {}
@@ -72,13 +73,13 @@ class Turn:
     def said(self, delta: Delta) -> None:
         """A piece of the answer."""
         if delta.turn_id == self.id:
-            self._getting_on()
+            self._get_on()
             self._answer.delta(delta.delta)
 
     def thought(self, delta: Delta) -> None:
         """A piece of reasoning; what a retry repeats is swallowed."""
         if delta.turn_id == self.id:
-            self._getting_on()
+            self._get_on()
             self._think(delta.delta)
 
     def part_begun(self, notice: PartNotice) -> None:
@@ -90,7 +91,7 @@ class Turn:
         """An item begins: a block of the answer, or the use of a tool."""
         if notice.turn_id != self.id:
             return
-        self._getting_on()
+        self._get_on()
         item = notice.item
         if item.type == "agentMessage":
             # After a stream error the retry gives the block again, under a new id.
@@ -118,7 +119,12 @@ class Turn:
 
     def deny(self, item_id: str, tool: str) -> None:
         """Note that a tool was refused leave."""
-        self._denied[item_id] = self._open.get(item_id, tool)
+        self._denied[item_id] = self._open[item_id].name if item_id in self._open else tool
+
+    def describe(self, item_id: str, permission: Permission) -> Permission:
+        """Complete what a permission is about by what the item tells: of a change of files, the changes."""
+        use = self._open.get(item_id)
+        return permission if use is None else replace(permission, input={**use.input, **permission.input})
 
     def used(self, notice: UsageNotice) -> None:
         """A call of the model is complete, with all that it said."""
@@ -127,7 +133,7 @@ class Turn:
             # On `thread/resume` codex tells the last usage again, under the id of a former turn.
             if notice.turn_id != self.id:
                 return
-            self._getting_on()
+            self._get_on()
             self._in_block = self._restarting = False
             self._thought, self._thought_again = "", None
         self._before.setdefault(notice.thread_id, _combine(usage.total, usage.last, int.__sub__))
@@ -143,7 +149,8 @@ class Turn:
         if is_hopeless(notice.error) or (isinstance(wait, float) and wait > self._patience_s):
             self.give_up()
             return
-        if self.patience.deadline == float("inf"):
+        if not self._retrying:
+            self._retrying = True
             self.patience.deadline = trio.current_time() + self._patience_s
         if self._in_block:
             self._answer.restart_block()
@@ -188,8 +195,10 @@ class Turn:
         self._out.put(Failed(code, message))
         self.ended()
 
-    def _getting_on(self) -> None:
-        self.patience.deadline = float("inf")
+    def _get_on(self) -> None:
+        if self._retrying:
+            self._retrying = False
+            self.patience.deadline = float("inf")
 
     def _think(self, text: str) -> None:
         if self._thought_again is not None:
@@ -207,8 +216,8 @@ class Turn:
         given: Any = tool_input(item)
         self.used_tools = True
         if given or known:
-            self._open[item.id] = name
-            self._out.put(ToolUse(item.id, name, given))
+            use = self._open[item.id] = ToolUse(item.id, name, given)
+            self._out.put(use)
 
     def _complete(self, stop_reason: str) -> Complete:
         spent = Tokens()
@@ -224,4 +233,4 @@ class Turn:
 
 
 def _combine(one: Tokens, other: Tokens, how: Callable[[int, int], int]) -> Tokens:
-    return Tokens(*map(how, msgspec.structs.astuple(one), msgspec.structs.astuple(other)))
+    return Tokens(*map(how, astuple(one), astuple(other)))

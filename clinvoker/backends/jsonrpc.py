@@ -172,9 +172,12 @@ class Peer:
     def _take_mended(self, line: bytes) -> None:
         """Try once more what was refused: JavaScript agents print halves of characters."""
         try:
-            self._take(mend(line))
+            if b"\\u" in line:
+                self._take(mend(line))
+                return
         except (ValueError, RecursionError):
-            self.unparsed += 1
+            pass
+        self.unparsed += 1
 
     def _line(self, members: dict[str, object]) -> bytes:
         return _encode({**self._base, **members}) + b"\n"

@@ -30,7 +30,7 @@ class Joiner:
 
     def feed(self, piece: str) -> str:
         """Return the piece with its pairs joined; a first half at its end is kept back for the next piece."""
-        if not self._half and not (piece and max(piece[0], piece[-1]) >= _FIRST):
+        if not self._half and (piece.isascii() or not _LEFT.search(piece)):
             return piece
         whole = _PAIR.sub(lambda pair: _join(*pair[0]), self._half + piece)
         self._half = whole[-1:] if _LEFT.match(whole[-1:]) else ""

@@ -32,6 +32,12 @@ BUILTIN: Final[Mapping[str, BackendSettings]] = MappingProxyType(
             command=("gemini", "--acp"),
             models=("gemini-*",),
             system_prompt_env="GEMINI_SYSTEM_MD",
+            # Unasked, it starts itself a second time (0.3 s), asks for trust in the directory, or opens a browser.
+            env={
+                "GEMINI_CLI_NO_RELAUNCH": "true",
+                "GEMINI_CLI_TRUST_WORKSPACE": "true",
+                "NO_BROWSER": "1",
+            },
             env_passthrough=("GEMINI_*", "GOOGLE_*"),
         ),
         "echo": BackendSettings(title="Echo", protocol="acp", command=()),

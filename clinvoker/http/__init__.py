@@ -5,6 +5,8 @@ hypercorn parses and frames; its trio layer is what fails (platform.md section 1
     server      serve(): accept, cap, and stop within the grace; the nesting of its nurseries is the order of the end
     lifespan    the app's start and stop; a crash in between ends the server instead of leaving a dead app behind it
     connection  one accepted socket: one cancel scope, one reader, one guarded writer, one deadline at a time
+    wire        what the protocol layers ask of it
+    shared      what all connections of one serve() have in common
     http1       hypercorn's H11Protocol with every wait bounded and every refusal answered in our error shape
     vet         which request heads are refused, as one pure function
     websocket   hypercorn's WSStream with bounds, close codes and a pong deadline

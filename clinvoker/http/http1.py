@@ -16,9 +16,9 @@ from hypercorn.typing import AppWrapper, ConnectionState
 
 from clinvoker.http.exchange import Exchange
 from clinvoker.http.inbox import Inbox
-from clinvoker.http.refusal import Refusal, Scope
+from clinvoker.http.refusal import Refusal, Scope, answer_bytes
 from clinvoker.http.shared import Shared
-from clinvoker.http.vet import is_websocket, too_large, vet
+from clinvoker.http.vet import is_websocket, malformed, too_large, vet
 from clinvoker.http.websocket import BoundedWebsocket
 from clinvoker.http.wire import Wire
 
@@ -26,10 +26,6 @@ PIPELINE_GRACE_S = 0.5
 _EVENTS_PER_TURN = 128
 _FINAL = 200
 _WS_INBOX_MESSAGES = 4
-_MALFORMED = {
-    431: Refusal(431, "headers_too_large", "the request head is too large"),
-    501: Refusal(501, "not_implemented", "this transfer coding is not supported"),
-}
 
 Address = tuple[str, int]
 
@@ -92,8 +88,9 @@ class Http1(H11Protocol):
 
     async def resume(self) -> None:
         """Parse what came early: the next request, sent before the response before it had ended."""
-        self._enter(Phase.HEAD, self._limits.header_time_s)
-        await self._handle_events()
+        if self._phase is Phase.IDLE:  # else more bytes have come meanwhile, and brought what was early along
+            self._enter(Phase.HEAD, self._limits.header_time_s)
+            await self._handle_events()
 
     async def timed_out(self) -> None:
         """Close, with a 408 where a request was begun."""
@@ -144,14 +141,7 @@ class Http1(H11Protocol):
         if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             self._wire.abort()
             return
-        body, extra = self._shared.render_error(refusal.status, refusal.code, refusal.message, self._asked)
-        headers = [*extra, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        headers += self.config.response_headers("h11")
-        events: list[Any] = [h11.Response(status_code=refusal.status, headers=headers), h11.EndOfMessage()]
-        if self._asked.get("method") != "HEAD":
-            events.insert(1, h11.Data(data=body))
-        payload = [cast("bytes | None", self._http.send(event)) or b"" for event in events]
-        await self.send(RawData(b"".join(payload)))
+        await self.send(RawData(answer_bytes(self._http, refusal, self._asked, self._shared.render_error)))
         await self.send(Closed())
 
     # hypercorn's task group, as far as its streams use it
@@ -189,7 +179,7 @@ class Http1(H11Protocol):
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError as error:
-                await self.refuse(_malformed(error.error_status_hint))
+                await self.refuse(malformed(error.error_status_hint))
                 return
             if isinstance(event, h11.Data):
                 # A read may hold ten thousand chunks of one byte: they go to the app as one message.
@@ -282,7 +272,3 @@ class Http1(H11Protocol):
     def _enter(self, phase: Phase, patience_s: float) -> None:
         self._phase = phase
         self._wire.patience(patience_s)
-
-
-def _malformed(status: int) -> Refusal:
-    return _MALFORMED.get(status, Refusal(400, "bad_request", "this is not HTTP/1.1"))

@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import cast
 
@@ -49,7 +50,7 @@ async def serve(
         fix(app)
     context = WorkerContext(None)
     shared = Shared(cast("App", app), limits, render_error, _config(limits), context)
-    live: set[Connection] = set()
+    live: dict[Connection, None] = {}  # in the order of their coming
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound)) for bound in sockets]
 
     async def welcome(stream: trio.SocketStream) -> None:
@@ -57,24 +58,26 @@ async def serve(
             await _turn_away(stream, shared)
             return
         connection = Connection(stream, shared)
-        live.add(connection)
+        live[connection] = None
         try:
             await connection.run()
         finally:
-            live.discard(connection)
+            live.pop(connection, None)
 
-    async with lifespan(shared.app, _STOP_S), trio.open_nursery() as connections:
-        async with trio.open_nursery() as accepting:
-            await accepting.start(
-                partial(trio.serve_listeners, welcome, listeners, handler_nursery=connections)
-            )
-            task_status.started([_url(bound) for bound in sockets])
-            await shutdown_trigger()
-            accepting.cancel_scope.cancel()
-        await context.terminated.set()
-        for connection in tuple(live):
-            connection.go_away()
-        connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace_s
+    with ExitStack() as held:
+        for listener in listeners:  # they are ours from here on, also when the app cannot start
+            held.callback(listener.socket.close)
+        async with lifespan(shared.app, _STOP_S), trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                accept = partial(trio.serve_listeners, welcome, listeners, handler_nursery=connections)
+                await accepting.start(accept)
+                task_status.started([_url(bound) for bound in sockets])
+                await shutdown_trigger()
+                accepting.cancel_scope.cancel()
+            await context.terminated.set()
+            for connection in tuple(live):
+                connection.go_away()
+            connections.cancel_scope.deadline = trio.current_time() + limits.shutdown_grace_s
 
 
 def _config(limits: Limits) -> Config:
@@ -92,11 +95,11 @@ def _url(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
-def _evict_idle(live: set[Connection]) -> bool:
-    """Make room by closing a connection on which nothing is asked; False if there is none."""
+def _evict_idle(live: dict[Connection, None]) -> bool:
+    """Make room by closing the oldest connection on which nothing is asked; False if there is none."""
     for connection in live:
         if connection.idle():
-            live.discard(connection)
+            del live[connection]
             connection.close()
             return True
     return False

@@ -12,6 +12,11 @@ _READ_BY_MACHINES = frozenset(
     (b"host", b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"expect"),
 )
 
+_MALFORMED = {
+    431: Refusal(431, "headers_too_large", "the request head is too large"),
+    501: Refusal(501, "not_implemented", "this transfer coding is not supported"),
+}
+
 
 def vet(request: h11.Request, limits: Limits) -> bytes | Refusal:
     """Return the target in origin form (`/path?query`), or the reason why this request is refused."""
@@ -34,6 +39,11 @@ def vet(request: h11.Request, limits: Limits) -> bytes | Refusal:
 def too_large(limits: Limits) -> Refusal:
     """Return the refusal of a body over the limit, declared or counted."""
     return Refusal(413, "request_too_large", f"the body is larger than {limits.max_body_bytes} bytes")
+
+
+def malformed(status: int) -> Refusal:
+    """Return the refusal of what h11 could not parse, by the status it suggests; the peer's bytes are not repeated."""
+    return _MALFORMED.get(status, Refusal(400, "bad_request", "this is not HTTP/1.1"))
 
 
 def _bad(message: str) -> Refusal:

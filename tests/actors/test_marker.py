@@ -223,5 +223,30 @@ def test_a_sweep_leaves_the_terminal_alone_in_which_somebody_plays_with_the_vari
         os.killpg(shell.pid, signal.SIGKILL)
 
 
+def test_kin_in_a_stranger_s_session_is_remembered_by_itself(mark):
+    script = f"{ENV}={mark} sh -c 'env -i sleep 100 & echo $!; sleep 100' & wait; sleep 100"
+    with subprocess.Popen(
+        ["sh", "-c", script], env=PATH, stdout=subprocess.PIPE, start_new_session=True
+    ) as shell:
+        kin = int(shell.stdout.readline())
+        wait_until(lambda: len(carrying(mark)) == 2)
+        doing = Sweep(lambda one: one.marker == mark)
+        assert doing.look()
+        for one in carrying(mark):
+            kill(one)
+        for pause in doing:
+            time.sleep(pause)
+        assert not alive(kin)
+        assert alive(shell.pid)
+        os.killpg(shell.pid, signal.SIGKILL)
+
+
+def test_a_sweep_asks_once(mark):
+    with child(mark, "sh", "-c", "trap 'echo asked' TERM; echo; while :; do sleep 0.01; done") as process:
+        process.stdout.readline()
+        assert sweep(mark, term_s=0.2).done
+        assert process.stdout.read() == b"asked\n"
+
+
 def test_a_found_process_is_a_plain_record():
     assert Found(1, 2, 3, 4, 5, "m")._asdict()["marker"] == "m"

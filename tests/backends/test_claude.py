@@ -29,6 +29,7 @@ from actors.messages import (
 from actors.outbox import Outbox
 from clinvoker.backends.claude import ClaudeDriver
 from clinvoker.backends.claude_link import ClaudeLink
+from clinvoker.backends.environment import agent_environment
 from clinvoker.config.settings import BackendSettings
 from tests.backends.harness import Asked, live_link, only, run_turn, text_of
 from tests.fake_model.server import serve
@@ -210,7 +211,7 @@ async def test_an_unknown_conversation_is_not_found():
         wire.play(*recorded("resume_missing"))
         wire.link.closed()
 
-    wire.link._send = dies
+    wire.link._control._send = dies
     with pytest.raises(Refusal) as refusal:
         await wire.link.handshake()
     assert refusal.value.code is Code.NOT_FOUND
@@ -375,6 +376,36 @@ def test_the_sandbox_that_claude_does_not_have_is_refused():
 def test_the_users_own_environment_has_the_last_word_on_defaults():
     env = driver(env={"CLAUDE_CODE_MAX_RETRIES": "7"}).launch(Options(), "/scratch", None).env
     assert env["CLAUDE_CODE_MAX_RETRIES"] == "7"
+
+
+def test_an_agent_inherits_what_is_allowed_and_never_what_is_ours():
+    environ = {
+        "PATH": "/bin",
+        "LC_ALL": "C",
+        "https_proxy": "p",
+        "ANTHROPIC_API_KEY": "k",
+        "SECRET": "s",
+        "CLINVK_API_KEY": "s",
+        "CLINVOKER_RUN_ID": "s",
+        "NOTIFY_SOCKET": "s",
+        "LISTEN_FDS": "s",
+    }
+    settings = BackendSettings(
+        protocol="claude",
+        command=("claude",),
+        env={"OWN": "1", "CLINVK_HOST": "s"},
+        env_passthrough=("ANTHROPIC_*", "CLINV*"),
+    )
+    assert agent_environment(settings, environ, "/scratch") == {
+        "PATH": "/bin",
+        "LC_ALL": "C",
+        "https_proxy": "p",
+        "ANTHROPIC_API_KEY": "k",
+        "OWN": "1",
+        "TERM": "dumb",
+        "NO_COLOR": "1",
+        "TMPDIR": "/scratch/.tmp",
+    }
 
 
 # Real.

@@ -1,5 +1,6 @@
 """A server of ours and a stock one, and a client that speaks in raw bytes."""
 
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import hypercorn.trio
 import trio
+import trio.testing
 from hypercorn.config import Config
 
 from clinvoker.http.limits import Limits
@@ -75,14 +77,16 @@ async def stock(app: Any, **settings: Any) -> AsyncIterator[Server]:
     """Hypercorn as it comes, to see that a fault is still there; cancelled at the end."""
     sockets = bind("127.0.0.1", 0)
     server = Server(sockets[0].getsockname()[1])
-    config = Config.from_mapping(bind=[f"fd://{sockets[0].detach()}"], errorlog=None, graceful_timeout=0.1, **settings)
+    config = Config.from_mapping(
+        bind=[f"fd://{sockets[0].detach()}"], errorlog=None, graceful_timeout=0.1, **settings
+    )
     async with trio.open_nursery() as nursery:
 
         async def run(task_status: Any) -> None:
-            try:
-                await hypercorn.trio.serve(app, config, shutdown_trigger=server.stop.wait, task_status=task_status)
-            except Exception:
-                pass
+            with contextlib.suppress(Exception):  # the fault that its tests look for
+                await hypercorn.trio.serve(
+                    app, config, shutdown_trigger=server.stop.wait, task_status=task_status
+                )
             server.ended.set()
 
         await nursery.start(run)
@@ -91,7 +95,9 @@ async def stock(app: Any, **settings: Any) -> AsyncIterator[Server]:
 
 
 def get(path: str, *headers: str, method: str = "GET", version: str = "1.1") -> bytes:
-    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: localhost", *headers, "", ""]).encode("latin1")
+    return "\r\n".join([f"{method} {path} HTTP/{version}", "Host: localhost", *headers, "", ""]).encode(
+        "latin1"
+    )
 
 
 def upgrade(path: str = "/ws", *headers: str) -> bytes:
@@ -105,7 +111,9 @@ def upgrade(path: str = "/ws", *headers: str) -> bytes:
     )
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, length: int | None = None, rsv: int = 0) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, length: int | None = None, rsv: int = 0
+) -> bytes:
     """A masked websocket frame; `length` lies about the payload."""
     size = len(payload) if length is None else length
     head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
@@ -140,8 +148,14 @@ async def read_until(client: trio.SocketStream, mark: bytes, within: float = 3.0
 
 async def eventually(condition: Callable[[], bool], within: float = 2.0) -> None:
     with trio.fail_after(within):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the diary has no events
             await trio.sleep(0.005)
+
+
+async def settled() -> tuple[int, int]:
+    """Descriptors and tasks once nothing moves any more."""
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    return descriptors(), tasks()
 
 
 def tasks() -> int:
@@ -149,6 +163,4 @@ def tasks() -> int:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough

@@ -2,9 +2,10 @@
 
 import pytest
 import trio
+import trio.testing
 
 from .apps import make_app
-from .support import get, read_to_end, read_until, serving, stock
+from .support import eventually, get, read_to_end, read_until, serving, stock
 
 
 @pytest.mark.parametrize(
@@ -118,37 +119,32 @@ async def test_the_stock_server_still_cannot_stop_with_a_stalled_reader():
 
 async def test_a_reader_that_stops_is_dropped_after_the_write_stall():
     app, diary = make_app()
-    async with serving(app, write_stall_s=0.3) as server:
-        async with await server.connect(receive_buffer=4096) as client:
-            await client.send_all(get("/flood"))
-            with trio.fail_after(3):
-                while not diary["closed"]:
-                    await trio.sleep(0.01)
-            assert (await read_to_end(client)).endswith(b"<reset>")
+    async with serving(app, write_stall_s=0.3) as server, await server.connect(receive_buffer=4096) as client:
+        await client.send_all(get("/flood"))
+        await eventually(lambda: diary["closed"] == 1, within=3)
+        assert (await read_to_end(client)).endswith(b"<reset>")
 
 
 async def test_a_slow_reader_that_goes_on_reading_is_kept():
     app, diary = make_app()
-    async with serving(app, write_stall_s=0.4) as server:
-        async with await server.connect(receive_buffer=4096) as client:
-            await client.send_all(get("/flood"))
-            with trio.move_on_after(2):
-                while True:
-                    assert await client.receive_some(16384)
-                    await trio.sleep(0.02)
-            assert not diary["closed"]
+    async with serving(app, write_stall_s=0.4) as server, await server.connect(receive_buffer=4096) as client:
+        await client.send_all(get("/flood"))
+        with trio.move_on_after(1.5):
+            while True:
+                assert await client.receive_some(16384)
+                await trio.sleep(0.02)
+        assert not diary["closed"]
 
 
 async def test_connections_over_the_cap_evict_an_idle_one_or_get_503():
-    app, _ = make_app()
-    async with serving(app, max_connections=2) as server:
-        async with await server.connect() as idle, await server.connect() as busy:
+    app, diary = make_app()
+    async with serving(app, max_connections=2) as server, await server.connect() as idle:
+        await trio.testing.wait_all_tasks_blocked()
+        async with await server.connect() as busy, await server.connect() as second:
+            assert await read_to_end(idle) == b""
             await busy.send_all(get("/wait"))
-            await trio.sleep(0.05)
-            async with await server.connect() as second:
-                await second.send_all(get("/wait"))
-                await trio.sleep(0.05)
-                assert await read_to_end(idle) == b""
-                answer = await server.ask(get("/health"))
-                assert answer.startswith(b"HTTP/1.1 503 ")
-                assert b"too_many_connections" in answer
+            await second.send_all(get("/wait"))
+            await eventually(lambda: diary["waiting"] == 2)
+            answer = await server.ask(get("/health"))
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"too_many_connections" in answer

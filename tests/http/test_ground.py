@@ -114,23 +114,60 @@ def test_the_names_we_stand_on_exist():
     assert version("hypercorn").startswith("0.18.")
     assert version("quart-trio").startswith("0.12.")
     h1 = hypercorn.protocol.h11
-    for name in ("_handle_events", "_send_h11_event", "_maybe_recycle", "_close_stream", "stream_send", "handle"):
+    for name in (
+        "_handle_events",
+        "_send_h11_event",
+        "_maybe_recycle",
+        "_close_stream",
+        "stream_send",
+        "handle",
+    ):
         assert inspect.iscoroutinefunction(getattr(h1.H11Protocol, name)), name
     assert h1.STREAM_ID == 1
-    parameters = ["self", "app", "config", "context", "task_group", "connection_state", "ssl", "client", "server", "send"]
+    parameters = [
+        "self",
+        "app",
+        "config",
+        "context",
+        "task_group",
+        "connection_state",
+        "ssl",
+        "client",
+        "server",
+        "send",
+    ]
     assert list(inspect.signature(h1.H11Protocol.__init__).parameters) == parameters
-    protocol = h1.H11Protocol(None, Config(), WorkerContext(None), None, {}, False, None, None, None)
-    attributes = ("can_read", "connection", "keep_alive_requests", "stream", "send", "context", "connection_state")
+    protocol = h1.H11Protocol(None, Config(), WorkerContext(None), None, {}, *[None] * 4)
+    attributes = (
+        "can_read",
+        "connection",
+        "keep_alive_requests",
+        "stream",
+        "send",
+        "context",
+        "connection_state",
+    )
     assert not [name for name in attributes if not hasattr(protocol, name)]
     assert isinstance(h1.H11WSConnection(h11.Connection(h11.SERVER)).buffer, bytearray)
 
     ws = hypercorn.protocol.ws_stream
     for name in ("_handle_events", "_send_wsproto_event", "_accept", "app_send", "handle"):
         assert inspect.iscoroutinefunction(getattr(ws.WSStream, name)), name
-    streams = ["self", "app", "config", "context", "task_group", "ssl", "client", "server", "send", "stream_id"]
+    streams = [
+        "self",
+        "app",
+        "config",
+        "context",
+        "task_group",
+        "ssl",
+        "client",
+        "server",
+        "send",
+        "stream_id",
+    ]
     for stream in (ws.WSStream, hypercorn.protocol.http_stream.HTTPStream):
         assert list(inspect.signature(stream.__init__).parameters) == streams
-    socket_stream = ws.WSStream(None, Config(), None, None, False, None, None, None, 1)
+    socket_stream = ws.WSStream(None, Config(), *[None] * 6, 1)
     assert socket_stream.app_put is None
     assert socket_stream.closed is False
     assert ws.ASGIWebsocketState.CONNECTED is not socket_stream.state

@@ -21,7 +21,10 @@ def refusal(answer: bytes) -> tuple[int, str]:
 
 
 REFUSED = {
-    "both lengths": (get("/length", "Content-Length: 3", "Transfer-Encoding: chunked", method="POST") + b"abc", 400),
+    "both lengths": (
+        get("/length", "Content-Length: 3", "Transfer-Encoding: chunked", method="POST") + b"abc",
+        400,
+    ),
     "chunked in 1.0": (get("/length", "Transfer-Encoding: chunked", method="POST", version="1.0"), 400),
     "two lengths": (get("/length", "Content-Length: 3", "Content-Length: 4", method="POST") + b"abc", 400),
     "unknown coding": (get("/length", "Transfer-Encoding: gzip", method="POST"), 501),
@@ -66,7 +69,7 @@ async def test_the_stock_server_still_accepts_two_lengths_and_another_host():
 async def test_an_absolute_target_of_our_host_reaches_the_app_as_a_path():
     seen = []
 
-    async def app(scope, receive, send):
+    async def app(scope, _receive, send):
         seen.append((scope["path"], scope["raw_path"], scope["query_string"]))
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -79,7 +82,9 @@ async def test_an_absolute_target_of_our_host_reaches_the_app_as_a_path():
 async def test_an_offer_of_h2c_is_answered_in_http_1():
     app, _ = make_app()
     async with serving(app) as server, await server.connect() as client:
-        await client.send_all(get("/health", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA"))
+        await client.send_all(
+            get("/health", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA")
+        )
         assert (await read_until(client, b"ok")).startswith(b"HTTP/1.1 200")
 
 
@@ -132,7 +137,7 @@ async def test_expect_continue_gets_its_100_or_the_refusal():
 
 
 async def test_an_answer_without_reading_the_body_arrives_and_closes():
-    async def guard(scope, receive, send):
+    async def guard(_scope, _receive, send):
         await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"no"})
 
@@ -147,7 +152,7 @@ async def test_an_answer_without_reading_the_body_arrives_and_closes():
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_a_crash_of_the_app_gets_500_or_a_cut(started, caplog):
-    async def app(scope, receive, send):
+    async def app(scope, _receive, send):
         if scope["type"] == "lifespan":
             raise NotImplementedError
         if started:
@@ -165,10 +170,12 @@ async def test_a_crash_of_the_app_gets_500_or_a_cut(started, caplog):
 
 
 async def test_refusals_are_written_in_the_dialect_of_the_surface():
-    def render(status, code, message, scope):
+    def render(status, code, _message, scope):
         return f"{status} {code} {scope.get('path')}".encode(), [(b"content-type", b"text/plain")]
 
     app, _ = make_app()
     async with serving(app, render) as server:
-        answer = await server.ask(get("/anthropic/v1/messages?x=1", "Content-Length: 99000000", method="POST"))
+        answer = await server.ask(
+            get("/anthropic/v1/messages?x=1", "Content-Length: 99000000", method="POST")
+        )
         assert answer.endswith(b"413 request_too_large /anthropic/v1/messages")

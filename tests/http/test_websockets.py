@@ -43,7 +43,10 @@ VIOLATIONS = {
     "not utf-8": (frame(TEXT, b"\xff\xfe"), 1007),
     "not utf-8 in close": (frame(CLOSE, (1000).to_bytes(2, "big") + b"\xff"), 1007),
     "too large": (frame(TEXT, b"x" * 2001), 1009),
-    "too large in pieces": (frame(TEXT, b"x" * 1000, fin=False) + frame(0, b"x" * 1000, fin=False) + frame(0, b"x"), 1009),
+    "too large in pieces": (
+        frame(TEXT, b"x" * 1000, fin=False) + frame(0, b"x" * 1000, fin=False) + frame(0, b"x"),
+        1009,
+    ),
     "too large in bytes": (frame(TEXT, "é".encode() * 1001), 1009),
     "huge length": (frame(BINARY, b"x" * 3000, length=1 << 62), 1009),
     "closed well": (frame(CLOSE, (1000).to_bytes(2, "big")), 1000),
@@ -134,7 +137,10 @@ async def test_a_handler_that_does_not_receive_is_cancelled_when_the_peer_goes(h
 
 async def test_a_peer_that_answers_pings_is_kept():
     app, diary = make_app()
-    async with serving(app, ws_ping_s=0.1) as server, open_websocket_url(f"ws://127.0.0.1:{server.port}/deaf"):
+    async with (
+        serving(app, ws_ping_s=0.1) as server,
+        open_websocket_url(f"ws://127.0.0.1:{server.port}/deaf"),
+    ):
         await trio.sleep(0.6)
         assert diary["cancelled"] == 0
 
@@ -174,12 +180,12 @@ async def test_an_unknown_path_is_404_and_closed():
 
 
 async def test_endless_fragments_and_floods_of_pings_fill_no_memory():
-    app, diary = make_app()
+    app, _ = make_app()
     async with serving(app, write_stall_s=0.5) as server:
         for attack in (frame(0, b"", fin=False) * 2000, frame(PING, b"x" * 125) * 500):
             client = await opened_and_used(server)
             await client.send_all(frame(TEXT, b"a", fin=False) if attack[0] == 0 else frame(TEXT, b"a"))
-            with trio.move_on_after(1.2):
+            with trio.move_on_after(0.8):
                 try:
                     while True:
                         await client.send_all(attack)
@@ -201,4 +207,3 @@ async def test_a_flood_that_the_handler_does_not_take_waits():
         assert sent < 30_000_000
         assert diary["cancelled"] == 0
         await client.aclose()
-        await eventually(lambda: server.ended.is_set() or True)

@@ -1,0 +1,33 @@
+"""One daemon a module, as its `BACKENDS` and `SERVER` say; every test of it is watched by the five."""
+
+import copy
+
+import pytest
+
+from tests.support.daemon import Daemon, scripted
+from tests.support.oracle import the_five
+
+SERVER = {
+    "first_event_timeout_secs": 5,
+    "idle_event_timeout_secs": 5,
+    "request_timeout_secs": 30,
+    "kill_grace_secs": 1,
+    "reattach_grace_secs": 0.2,
+    "shutdown_grace_secs": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def running(request, tmp_path_factory):
+    """The module's daemon."""
+    backends = {"scripted": scripted(spares=1), **copy.deepcopy(getattr(request.module, "BACKENDS", {}))}
+    server = SERVER | getattr(request.module, "SERVER", {})
+    with Daemon(tmp_path_factory.mktemp("daemon"), backends=backends, **server) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+async def daemon(running):
+    """The module's daemon, and the five after the test."""
+    async with the_five(running):
+        yield running
