@@ -63,6 +63,13 @@ class LineSplitter:
         return kept
 
 
+def utf8(line: bytes) -> bytes:
+    """Return a line that is UTF-8 for certain, with what is none replaced: decoders have no mercy."""
+    if line.isascii():
+        return line
+    return line.decode(errors="replace").encode()
+
+
 class Tail:
     """Keeps the last `size` bytes of a stream."""
 

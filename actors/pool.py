@@ -252,7 +252,7 @@ class Pool(Actor):
 
     def _live(self, session: str) -> _Slot | None:
         """The slot that holds the session's conversation."""
-        return next((slot for slot in self._slots if session in slot.sessions and slot.runner.alive), None)
+        return next((slot for slot in self._slots if session in slot.sessions), None)
 
     def _fitting(self, lease: Lease) -> _Slot | None:
         """A process that can take one more conversation, the readiest first."""
@@ -373,8 +373,7 @@ class Pool(Actor):
         """Try to start the spares again, when the time has come."""
         missing = self._reason is not None and self._reason.code is Code.NOT_INSTALLED
         await trio.sleep(BACKOFF_CAP if missing else 1.0)
-        while trio.current_time() < self._retry_at:
-            await trio.sleep_until(self._retry_at)
+        await trio.sleep_until(self._retry_at)
         self._retrying = False
         self._keep_spares()
 

@@ -22,6 +22,7 @@ from msgspec import Struct
 from actors.actor import Actor
 from actors.driver import Driver, Link, LinkClosed, ProtocolBroken
 from actors.errors import Code, Refusal
+from actors.lines import utf8
 from actors.mailbox import Ask, Emit, Stream, Tell
 from actors.marker import find, now_ticks
 from actors.messages import Event, Failed, Leave, Options, Permission, Prompt
@@ -203,12 +204,13 @@ class Runner(Actor):
         unparsed = 0
         async for lines in self._process.receive_lines():
             for line in lines:
-                self._link.feed(line)
+                self._link.feed(utf8(line))
             for outbox in list(self._turns):
                 await outbox.wait_room()
-            if self._link.unparsed != unparsed:
-                self._observe(LinesUnparsed(self._driver.name, self._link.unparsed - unparsed))
-                unparsed = self._link.unparsed
+            lost = self._link.unparsed + self._process.oversize
+            if lost != unparsed:
+                self._observe(LinesUnparsed(self._driver.name, lost - unparsed))
+                unparsed = lost
         self._link.closed()
         self._gone.set()
 

@@ -27,24 +27,26 @@ class ActorStuck(Exception):  # noqa: N818 - named for its condition
     """An actor's loop no longer turns; the daemon cannot go on."""
 
 
-async def watch_actors(refs: Iterable[Ref]) -> None:
-    """Ask every actor every 5 s, until cancelled. Raises `ActorStuck`."""
+async def watch_actors(refs: Sequence[Ref], *, every: float = EVERY, patience: float = PATIENCE) -> None:
+    """Ask every actor, each time after `every` seconds, until cancelled. Raises `ActorStuck`."""
     while True:
-        await trio.sleep(EVERY)
+        await trio.sleep(every)
         for ref in refs:
             try:
-                with trio.fail_after(PATIENCE):
+                with trio.fail_after(patience):
                     await ref.ask(Ping())
             except trio.TooSlowError:
-                faulthandler.dump_traceback()
-                raise ActorStuck(f"{ref.name} has not answered for {PATIENCE:g} s") from None
+                _log.error("actor stuck", actor=ref.name, seconds=patience)
+                with suppress(OSError, ValueError, AttributeError):  # standard error may be closed
+                    faulthandler.dump_traceback()
+                raise ActorStuck(f"{ref.name} has not answered for {patience:g} s") from None
             except (ActorDied, Refusal):
                 continue  # between two incarnations, or busy: its supervisor knows
 
 
 @contextmanager
-def watch_loop() -> Generator[None]:
-    """Log the stack of the event loop's thread when it is blocked; to be entered in that thread."""
+def watch_loop(*, blocked: float = BLOCKED) -> Generator[None]:
+    """Log where the event loop's thread is when it is held for `blocked` seconds; to be entered in that thread."""
     beat = [time.monotonic()]
     over = threading.Event()
     thread = threading.get_ident()

@@ -218,7 +218,8 @@ class AcpLink:
         talk = self._talks.get(told.session_id)
         if talk is not None:
             talk.heard += 1
-            if talk.turn is not None:
+            # What comes with the turn's result, or after it, belongs to no turn.
+            if talk.turn is not None and talk.prompt is not None and not talk.prompt.is_answered:
                 talk.turn.update(told.update, params)
 
     def _requested(self, call: Call) -> None:

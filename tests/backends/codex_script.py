@@ -44,7 +44,7 @@ class Script:
                     self.play(number)
                 case {"method": method, "id": number}:
                     self.answer(method, number)
-                    if method == "turn/interrupt" and message["params"]["threadId"] == self.thread:
+                    if method == "turn/interrupt" != self.refuse:
                         self.play()
                 case {"id": _}:
                     self.play()

@@ -21,7 +21,7 @@ from actors.messages import (
 )
 from actors.outbox import Outbox
 from tests.backends.codex_script import Script, ended, notice, started
-from tests.backends.harness import Asked, only, text_of
+from tests.backends.harness import Asked, only, run_turn, text_of
 
 HELLO = Start("gpt", "/ws")
 
@@ -123,6 +123,17 @@ async def test_an_interrupted_turn_ends_with_its_commands():
     await script.link.interrupt(conversation)
     assert script.methods()[-2:] == ["turn/interrupt", "thread/backgroundTerminals/clean"]
     assert script.sent[-2]["params"] == {"threadId": script.thread, "turnId": "uuid-0"}
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_turn_that_codex_knows_nothing_of_is_over():
+    script = Script([started(), {"pause": "for ever"}, started(), ended()], refuse="turn/interrupt")
+    conversation = await script.link.open(Options(workdir="/ws"), None)
+    with trio.move_on_after(1):
+        await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked())
+    await script.link.interrupt(conversation)
+    assert script.methods().count("turn/interrupt") == 3
+    assert await run_turn(script.link, conversation, "hi") == [HELLO, Complete("end_turn")]
 
 
 async def test_subagents_are_paid_for_and_not_heard():
