@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from actors.errors import Code
+from actors.errors import Code, Refusal
 
 ApprovalMode = Literal["default", "auto", "none", "always"]
 """Who answers when the agent asks leave: its own policy (and a no to the rest), yes, no, or the caller."""
@@ -122,6 +122,8 @@ class Failed(Struct, frozen=True):
     type: str | UnsetType = UNSET
     """The class of the error in the API's words; filled in where the event is written."""
     retry_after: float | UnsetType = UNSET
+    param: str | UnsetType = UNSET
+    """The field of the request at fault, where the agent found one."""
 
 
 class Complete(Struct, frozen=True):
@@ -139,6 +141,16 @@ class Complete(Struct, frozen=True):
     output: str = ""
     denied: tuple[str, ...] = ()
     """Names of the tools that were refused leave in this turn."""
+
+
+def as_failed(refusal: Refusal) -> Failed:
+    """Return a refusal as the last event of the turn that was refused."""
+    return Failed(
+        refusal.code,
+        refusal.message,
+        retry_after=UNSET if refusal.retry_after is None else refusal.retry_after,
+        param=UNSET if refusal.param is None else refusal.param,
+    )
 
 
 Event = Start | Message | Thinking | ToolUse | ToolResult | Permission | Failed | Complete

@@ -31,6 +31,7 @@ from actors.messages import (
     Permission,
     ToolResult,
     Usage,
+    as_failed,
 )
 from actors.runner import Announce
 from actors.telemetry import Observer, RunEnded, RunStarted, StreamFailed
@@ -220,22 +221,21 @@ class Run(Actor):
         await self._wait_deserted()
 
     async def _do_work(self) -> None:
-        failure: Event = Failed(Code.INTERNAL, "the run ended without a result")
+        failure: Failed | None = None
         try:
             with self._scope, trio.fail_after(self._limits.total):
                 await self._work(self._recorder)
-            if self._scope.cancelled_caught:
-                failure = self._cut_short
         except trio.TooSlowError:
             failure = Failed(Code.TIMEOUT, f"the run took longer than {self._limits.total:g} s")
         except Refusal as refusal:
-            wait = UNSET if refusal.retry_after is None else refusal.retry_after
-            failure = Failed(refusal.code, refusal.message, retry_after=wait)
+            failure = as_failed(refusal)
         except Exception as error:  # noqa: BLE001 - whatever broke ends this run only, and its readers are told
             failure = Failed(Code.INTERNAL, "the run failed inside the daemon; its log says more")
             self._observe(StreamFailed(self.ref.name, type(self._work).__name__, repr(error)))
         finally:
-            self._recorder.record([failure])
+            if self._scope.cancel_called:
+                failure = failure or self._cut_short
+            self._recorder.record([failure or Failed(Code.INTERNAL, "the run ended without a result")])
             self._report()
             self._worked.set()
 

@@ -25,7 +25,7 @@ from actors.errors import Code, Refusal
 from actors.lines import utf8
 from actors.mailbox import Ask, Emit, Stream, Tell
 from actors.marker import find, now_ticks
-from actors.messages import Event, Failed, Leave, Options, Permission, Prompt
+from actors.messages import Event, Failed, Leave, Options, Permission, Prompt, as_failed
 from actors.outbox import Outbox
 from actors.process import LaunchError, Process, ProcessGone, open_process, sweep_strays
 from actors.telemetry import LinesUnparsed, Observer, ProcessEnded, ProcessStarted
@@ -94,7 +94,6 @@ class Runner(Actor):
         resume: str | None = None,
     ) -> None:
         super().__init__()
-        self.shutdown = limits.kill + 1.0
         self._driver = driver
         self._options = options
         self._resume = resume
@@ -257,6 +256,8 @@ class Runner(Actor):
             with trio.CancelScope(shield=True):
                 if conversation is not None and not idle:
                     await self._interrupt(conversation)
+                elif conversation is None and not self._driver.shared:
+                    self.end()  # neither fresh nor in a conversation: good for nothing more
                 del self._turns[outbox]
                 await self._sweep()
                 if not self._turns:
@@ -305,7 +306,7 @@ class Runner(Actor):
         except ProtocolBroken as error:
             outbox.put(Failed(Code.PROTOCOL, f"{self._driver.name}: {error}"))
         except Refusal as refusal:
-            outbox.put(Failed(refusal.code, refusal.message))
+            outbox.put(as_failed(refusal))
         else:
             outbox.put(Failed(Code.PROTOCOL, f"{self._driver.name} ended the turn without a result"))
 

@@ -17,34 +17,41 @@ from clinvoker.daemon import run_daemon
 from clinvoker.http.sockets import BindError
 from clinvoker.lock import StateError, lock_state
 from clinvoker.logs import configure, get_logger
+from clinvoker.reload import Load
 from clinvoker.watchdog import ActorStuck, watch_loop
 
 EX_USAGE = 2
 """Something that the person at the keyboard can mend: the configuration, the port, the state directory."""
 EX_SOFTWARE = 70
 """The supervision tree gave up (sysexits.h): whoever supervises the daemon starts it again."""
+EX_INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = _parser().parse_args(argv)
     _hold_standard_descriptors()
+
+    def load_again(before: Settings | None) -> Settings:
+        return load(_options(arguments), os.environ, before=before)
+
     try:
-        settings = load(_options(arguments), os.environ)
+        return _serve(load_again(None), load_again)
     except ConfigError as error:
         return _complain(str(error))
-    return _serve(settings)
+    except KeyboardInterrupt:  # before the daemon listens to signals: there is nothing to drain yet
+        return EX_INTERRUPTED
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, load_again: Load) -> int:
     configure(settings.log.level, sys.stderr)
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):  # standard error may be closed
         faulthandler.register(signal.SIGQUIT)
     gave_up: BaseException | None = None
     try:
         with lock_state(settings.state_dir):
             try:
-                trio.run(_main, settings)
+                trio.run(_main, settings, load_again)
             except* (RestartsExhausted, ActorStuck) as errors:
                 gave_up = errors
     except (StateError, BindError) as error:
@@ -55,9 +62,9 @@ def _serve(settings: Settings) -> int:
     return 0
 
 
-async def _main(settings: Settings) -> None:
+async def _main(settings: Settings, load_again: Load) -> None:
     with watch_loop():
-        await run_daemon(settings, os.environ)
+        await run_daemon(settings, os.environ, load=load_again)
 
 
 def _parser() -> argparse.ArgumentParser:

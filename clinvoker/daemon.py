@@ -3,7 +3,7 @@
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import closing
 from functools import partial
 from http import HTTPStatus
@@ -24,7 +24,7 @@ from actors.supervisor import ChildSpec, DynamicSupervisor, Supervisor
 from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnded, StreamFailed
 from clinvoker.api.app import make_app
 from clinvoker.api.errors import Body, ErrorAnswer
-from clinvoker.api.guard import Guard
+from clinvoker.api.guard import Guard, new_request_id
 from clinvoker.backends.choice import Backend, with_defaults
 from clinvoker.backends.registry import PROTOCOLS
 from clinvoker.config import BackendSettings, Settings
@@ -33,8 +33,9 @@ from clinvoker.http.limits import Limits
 from clinvoker.http.refusal import Headers
 from clinvoker.http.server import serve
 from clinvoker.http.sockets import bind
-from clinvoker.logs import get_logger
+from clinvoker.logs import get_logger, set_level
 from clinvoker.metrics import Metrics
+from clinvoker.reload import Load, reload
 from clinvoker.service import Service
 from clinvoker.watchdog import watch_actors
 
@@ -55,9 +56,10 @@ async def run_daemon(
     environ: Mapping[str, str],
     *,
     stop: trio.Event | None = None,
+    load: Load | None = None,
     task_status: trio.TaskStatus[Up] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run until SIGTERM, SIGINT or `stop`, then drain.
+    """Run until SIGTERM, SIGINT or `stop`, then drain. SIGHUP has `load` read the configuration again.
 
     Raises `BindError` if the address cannot be had, `RestartsExhausted` if the tree gave up.
     """
@@ -78,8 +80,20 @@ async def run_daemon(
         observe=observe,
     )
     app = Guard(cast("App", make_app(service, metrics)), settings)
+
+    def take_new_settings() -> None:
+        if load is None:
+            return
+        changed = reload(service.settings, load)
+        if changed is None:
+            metrics.reload_failed.inc()
+            return
+        set_level(changed.log.level)
+        service.reconfigure(changed)
+        app.reconfigure(changed)
+
     closed = trio.Event()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         # Left inside out: the tree, whose last events the server still writes; the server; the guardian last of all.
         async with trio.open_nursery() as guarding:
             guarding.start_soon(keep_guardian, instance)
@@ -100,7 +114,7 @@ async def run_daemon(
                     up = Up(await serving.start(start_server))
                     _log.info("listening", urls=up.urls, backends=sorted(backends))
                     task_status.started(up)
-                    await _wait_for_end(signals, stop or trio.Event())
+                    await _wait_for_end(signals, stop or trio.Event(), take_new_settings)
                     guarding.start_soon(_give_way_to_second, signals)
                     service.stopping = True
                     await _drain(refs["limiter"], settings)
@@ -178,13 +192,19 @@ def _http_limits(settings: Settings) -> Limits:
     )
 
 
-async def _wait_for_end(signals: AsyncIterator[int], stop: trio.Event) -> None:
-    """Wait for the first signal, or for `stop`."""
+async def _wait_for_end(
+    signals: AsyncIterator[int], stop: trio.Event, take_new_settings: Callable[[], None]
+) -> None:
+    """Wait for the first signal that ends the daemon, or for `stop`; SIGHUP does not, it reloads."""
     async with trio.open_nursery() as nursery:
 
         async def wait_signal() -> None:
-            _log.info("draining", signal=signal.Signals(await anext(signals)).name)
-            stop.set()
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    _log.info("draining", signal=signal.Signals(number).name)
+                    stop.set()
+                    return
+                take_new_settings()
 
         nursery.start_soon(wait_signal)
         await stop.wait()
@@ -193,9 +213,10 @@ async def _wait_for_end(signals: AsyncIterator[int], stop: trio.Event) -> None:
 
 async def _give_way_to_second(signals: AsyncIterator[int]) -> None:
     """A second signal ends the daemon at once; the guardian ends its agents."""
-    number = await anext(signals)
-    _log.warning("ended by a second signal", signal=signal.Signals(number).name)
-    os._exit(128 + number)
+    async for number in signals:
+        if number != signal.SIGHUP:
+            _log.warning("ended by a second signal", signal=signal.Signals(number).name)
+            os._exit(128 + number)
 
 
 async def _drain(limiter: Ref, settings: Settings) -> None:
@@ -212,7 +233,7 @@ def _render_error(status: int, code: str, message: str, scope: Mapping[str, Any]
     del scope
     kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "api_error"
     body = msgspec.json.encode(ErrorAnswer(Body(code, message, None, kind)))
-    return body, [(b"content-type", b"application/json")]
+    return body, [(b"content-type", b"application/json"), (b"x-request-id", new_request_id().encode())]
 
 
 def _observer(metrics: Metrics) -> Observer:

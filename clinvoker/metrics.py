@@ -64,6 +64,9 @@ class Metrics:
         self.unparsed = Counter(
             "clinvoker_unparsed_lines", "Lines of agents that are no message", ["backend"], registry=r
         )
+        self.reload_failed = Counter(
+            "clinvoker_config_reload_failed", "Reloads that found the configuration invalid", registry=r
+        )
         self.tasks = Gauge("clinvoker_tasks", "Tasks of the event loop that live now", registry=r)
         self.lag = Histogram(
             "clinvoker_event_loop_lag_seconds", "How late a timer fires", buckets=FAST, registry=r

@@ -57,7 +57,6 @@ class Service:
         runs: Ref,
         observe: Observer,
     ) -> None:
-        self.settings = settings
         self.backends = backends
         self.pools = pools
         self.sessions = sessions
@@ -66,6 +65,11 @@ class Service:
         """The daemon goes down: what no longer answers has not crashed."""
         self._limiter = limiter
         self._observe = observe
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take settings for the runs to come; those in hand keep theirs."""
+        self.settings = settings
         server = settings.server
         self._limits = RunLimits(
             total=server.request_timeout_secs,
@@ -76,8 +80,14 @@ class Service:
             transcript=server.max_transcript_bytes,
         )
 
-    def plan(self, call: PromptCall) -> tuple[Backend, Options]:
-        """Check a call for a new session and complete its options. Raises `Refusal` naming the field at fault."""
+    async def plan(self, call: PromptCall) -> tuple[Backend, Options]:
+        """Check a call and complete its options. Raises `Refusal` naming the field at fault."""
+        if call.session_id:
+            _, described = await self._find_session(call)
+            return self.backends[described.backend], described.options
+        return self._plan_new(call)
+
+    def _plan_new(self, call: PromptCall) -> tuple[Backend, Options]:
         backend = choose(self.backends, call.backend or self.settings.default_backend)
         options = with_defaults(call.options, backend.settings)
         if options.workdir:
@@ -91,7 +101,7 @@ class Service:
         """Start a run of one turn. Raises `Refusal` before anything has begun."""
         if call.session_id:
             return await self._continue(call)
-        backend, options = self.plan(call)
+        backend, options = self._plan_new(call)
         name = backend.driver.name
         session_id = new_id("ses")
 
@@ -102,6 +112,15 @@ class Service:
         return await self._run(call, Description(session_id, name, options), open_session)
 
     async def _continue(self, call: PromptCall) -> Started:
+        session, described = await self._find_session(call)
+
+        async def the_session() -> Ref:
+            return session
+
+        return await self._run(call, described, the_session)
+
+    async def _find_session(self, call: PromptCall) -> tuple[Ref, Description]:
+        """The session that a call continues, which must be able to take it."""
         session = await self.sessions.ask(Find(call.session_id))
         if session is None:
             raise Refusal(Code.NOT_FOUND, f"no session {call.session_id}", param="session_id")
@@ -110,11 +129,7 @@ class Service:
             message = f"the session is one of {described.backend}, not {call.backend}"
             raise Refusal(Code.INVALID_REQUEST, message, param="backend")
         check(self.backends[described.backend], described.options, call.prompt)
-
-        async def the_session() -> Ref:
-            return session
-
-        return await self._run(call, described, the_session)
+        return session, described
 
     async def _run(
         self, call: PromptCall, described: Description, find_session: Callable[[], Awaitable[Ref]]

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from actors.errors import Code, Refusal
 
@@ -15,7 +14,7 @@ def resolve(path: str, allowed: Iterable[str], blocked: Iterable[str], *, param:
     if not path.startswith("/") or "\0" in path:
         raise Refusal(Code.INVALID_REQUEST, f"{param} must be an absolute path", param=param)
     real = os.path.realpath(path)
-    if not Path(real).is_dir():
+    if not os.path.isdir(real):  # noqa: PTH112 - Path.is_dir raises for a name too long, or one it may not look at
         raise Refusal(Code.INVALID_REQUEST, f"{param} is not an existing directory", param=param)
     permitted = list(allowed)
     if permitted and not any(_within(real, prefix) for prefix in permitted):

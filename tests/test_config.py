@@ -527,3 +527,10 @@ def test_no_error_repeats_a_text_of_the_file(file, text):
 @pytest.mark.parametrize("name", ["CLINVK_API_KEY", "CLINVK_API_KEYS", "CLINVK_PORT", "CLINVK_CLAUDE_MODEL"])
 def test_no_error_repeats_a_text_of_the_environment(name):
     assert "canary" not in told(None, {name: f"{KEY} \n{KEY}"})
+
+
+def test_variables_of_a_built_in_backend_stay_when_others_are_given(file):
+    env = load(of(file("backends.gemini.env = { MINE = 'x', NO_BROWSER = '0' }")), {}).backends["gemini"].env
+    assert env["MINE"] == "x"
+    assert env["NO_BROWSER"] == "0"
+    assert env["GEMINI_CLI_NO_RELAUNCH"] == "true"

@@ -1,12 +1,12 @@
 """The web application: every surface's routes, one error handler, and what each response carries."""
 
-import secrets
 import time
+from typing import cast
 
 from msgspec import Struct
-from quart import Response, g, request
+from quart import Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import clinvoker
 from actors.errors import ActorDied, Code, Refusal
@@ -14,6 +14,7 @@ from actors.pool import Status
 from actors.supervisor import Count
 from clinvoker.api import native
 from clinvoker.api.errors import render
+from clinvoker.api.guard import REQUEST_ID
 from clinvoker.api.native import reply
 from clinvoker.backends.probe import Versions
 from clinvoker.http import quartfix
@@ -22,6 +23,9 @@ from clinvoker.metrics import Metrics
 from clinvoker.service import Service
 
 _log = get_logger("clinvoker.api")
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""The methods that are counted by name: a caller may send any word."""
 
 
 class Availability(Struct, frozen=True):
@@ -53,6 +57,7 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     """Build the application."""
     app = QuartTrio("clinvoker", static_folder=None)
     quartfix.fix(app)
+    app.url_map.merge_slashes = False  # a redirect is no answer to a program
     native.register(app, service, Versions())
     _register_health(app, service, metrics)
     _register_hooks(app, metrics)
@@ -91,15 +96,11 @@ def _register_health(app: QuartTrio, service: Service, metrics: Metrics) -> None
 
 
 def _register_hooks(app: QuartTrio, metrics: Metrics) -> None:
-    @app.before_request
-    async def identify() -> None:  # pyright: ignore[reportUnusedFunction]
-        g.request_id = f"req_{secrets.token_hex(12)}"
-
     @app.after_request
-    async def finish(response: Response) -> Response:  # pyright: ignore[reportUnusedFunction]
-        response.headers["x-request-id"] = g.request_id
+    async def count(response: Response) -> Response:  # pyright: ignore[reportUnusedFunction]
         route = request.url_rule.rule if request.url_rule is not None else "none"
-        metrics.requests.labels(route, request.method, str(response.status_code)).inc()
+        method = request.method if request.method in METHODS else "other"
+        metrics.requests.labels(route, method, str(response.status_code)).inc()
         return response
 
 
@@ -112,8 +113,8 @@ def _register_errors(app: QuartTrio, service: Service) -> None:
     async def died(death: ActorDied) -> Response:  # pyright: ignore[reportUnusedFunction]
         if service.stopping:
             return _error(Refusal(Code.DRAINING, "the daemon is shutting down", retry_after=5.0))
-        _log.error("an actor died under a request", error=str(death), request_id=g.request_id)
-        return _error(Refusal(Code.INTERNAL, f"the daemon failed; its log has {g.request_id}"))
+        _log.error("an actor died under a request", error=str(death), request_id=_request_id())
+        return _error(Refusal(Code.INTERNAL, f"the daemon failed; its log has {_request_id()}"))
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -121,16 +122,22 @@ def _register_errors(app: QuartTrio, service: Service) -> None:
             case 404:
                 return _error(Refusal(Code.NOT_FOUND, f"there is no {request.path}"))
             case 405:
-                return _error(
-                    Refusal(Code.METHOD_NOT_ALLOWED, f"{request.path} does not take {request.method}")
-                )
+                message = f"{request.path} does not take {request.method}"
+                response = _error(Refusal(Code.METHOD_NOT_ALLOWED, message))
+                if isinstance(error, MethodNotAllowed) and error.valid_methods:
+                    response.headers["allow"] = ", ".join(sorted(error.valid_methods))
+                return response
             case _:
                 return _error(Refusal(Code.INVALID_REQUEST, error.description or error.name))
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
-        _log.error("a request failed", exc_info=error, request_id=g.request_id)
-        return _error(Refusal(Code.INTERNAL, f"the daemon failed; its log has {g.request_id}"))
+        _log.error("a request failed", exc_info=error, request_id=_request_id())
+        return _error(Refusal(Code.INTERNAL, f"the daemon failed; its log has {_request_id()}"))
+
+
+def _request_id() -> str:
+    return cast("dict[str, str]", request.scope)[REQUEST_ID]
 
 
 def _error(refusal: Refusal) -> Response:

@@ -1,6 +1,6 @@
 """The one table from an error code to an HTTP status and an error type; renderers write it in each API's dialect."""
 
-from msgspec import Struct, json
+from msgspec import UNSET, Struct, UnsetType, json
 from msgspec.structs import replace
 
 from actors.errors import Code, Refusal
@@ -39,12 +39,13 @@ TABLE: dict[Code, tuple[int, str]] = {
 
 
 class Body(Struct, frozen=True):
-    """The inside of an error answer."""
+    """The inside of an error answer. `retry_after` (seconds) is for failed turns; a refusal has a header for it."""
 
     code: str
     message: str
     param: str | None
     type: str
+    retry_after: float | UnsetType = UNSET
 
 
 class ErrorAnswer(Struct, frozen=True):
@@ -67,6 +68,8 @@ def render(refusal: Refusal) -> tuple[int, bytes, dict[str, str]]:
     """Return status, JSON body and headers for a refusal."""
     status, kind = TABLE[refusal.code]
     headers = {"content-type": "application/json"}
+    if refusal.code is Code.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     if refusal.retry_after is not None:
         headers["retry-after"] = str(max(1, round(refusal.retry_after)))
     body = ErrorAnswer(Body(refusal.code, refusal.message, refusal.param, kind))
@@ -75,8 +78,9 @@ def render(refusal: Refusal) -> tuple[int, bytes, dict[str, str]]:
 
 def as_refusal(failed: Failed) -> Refusal:
     """The failure of a turn that never began, as the answer to its request."""
-    wait = failed.retry_after if isinstance(failed.retry_after, float) else None
-    return Refusal(failed.code, failed.message, retry_after=wait)
+    wait = None if failed.retry_after is UNSET else failed.retry_after
+    param = None if failed.param is UNSET else failed.param
+    return Refusal(failed.code, failed.message, param=param, retry_after=wait)
 
 
 def typed(failed: Failed) -> Failed:

@@ -4,6 +4,7 @@
 configured, everything but `/health` needs one (contract, section 7).
 """
 
+import secrets
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -19,12 +20,24 @@ OPEN_PATHS = frozenset({"/health"})
 
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
+REQUEST_ID = "clinvoker.request_id"
+"""Where the scope of a request has its id, which its answer carries whoever gives it."""
+
+
+def new_request_id() -> str:
+    """Return an id for a request."""
+    return f"req_{secrets.token_hex(12)}"
+
 
 class Guard:
     """Lets a request through, or answers it."""
 
     def __init__(self, app: App, settings: Settings) -> None:
         self._app = app
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take settings for the requests to come."""
         self._keys = settings.api_keys
         self._origins = frozenset(settings.server.cors_allowed_origins)
         self._hosts = LOOPBACK_HOSTS | {_host_name(host) for host in settings.server.allowed_hosts}
@@ -35,6 +48,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = _headers(scope["headers"])
+        scope[REQUEST_ID] = new_request_id()
+        send = _with_headers(send, [(b"x-request-id", scope[REQUEST_ID].encode())])
         try:
             self._check(scope, headers)
         except Refusal as refusal:

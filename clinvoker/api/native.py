@@ -1,5 +1,6 @@
 """The native REST API: `/api/v1` (contract, section 3)."""
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
@@ -29,7 +30,8 @@ from actors.run import Answer, Cancel, Follow
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, as_refusal, type_of
 from clinvoker.api.requests import check_text, decode
-from clinvoker.backends.probe import Versions
+from clinvoker.backends.probe import Versions, would_launch
+from clinvoker.config.settings import Model
 from clinvoker.http.stream import NDJSON_HEARTBEAT, SSE_HEARTBEAT, current_request_stack, streaming
 from clinvoker.service import PromptCall, Service, Started
 
@@ -37,12 +39,19 @@ Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Word = Annotated[str, Meta(max_length=256)]
 
 
+class ImageRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A picture beside the prompt; in JSON, `data` is base64."""
+
+    media_type: Literal["image/png", "image/jpeg", "image/gif", "image/webp"]
+    data: Annotated[bytes, Meta(min_length=1)]
+
+
 class PromptRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """`POST /prompt`: one turn. Unknown fields are refused, so that nothing asked for is silently dropped."""
 
     prompt: Annotated[str, Meta(min_length=1)]
     backend: Word = ""
-    model: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][\w.:/@\[\]-]{0,127})?$")] = ""
+    model: Model = ""
     workdir: Annotated[str, Meta(max_length=4096)] = ""
     session_id: Word = ""
     system_prompt: str = ""
@@ -51,7 +60,7 @@ class PromptRequest(Struct, frozen=True, forbid_unknown_fields=True):
     output_format: Literal["default", "text", "json", "stream-json"] = "default"
     max_tokens: Positive | None = None
     max_turns: Positive | None = None
-    images: tuple[Image, ...] = ()
+    images: tuple[ImageRequest, ...] = ()
     schema: dict[str, Any] | None = None
     extra: tuple[Word, ...] = ()
     ephemeral: bool = False
@@ -126,7 +135,7 @@ def register(app: QuartTrio, service: Service, versions: Versions) -> None:
         asked = decode(await body(), PromptRequest)
         call = _call(asked)
         if asked.dry_run:
-            return reply(_dry_run(service, call))
+            return reply(await _dry_run(service, call))
         started = await service.start(call)
         follower = await started.run.stream(Follow())
         current_request_stack().callback(follower.close)
@@ -145,7 +154,15 @@ def register(app: QuartTrio, service: Service, versions: Versions) -> None:
 
     @app.get("/api/v1/backends")
     async def backends() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return reply(BackendList([await _describe(service, versions, name) for name in service.backends]))
+        described: dict[str, BackendInfo] = {}
+
+        async def describe(name: str) -> None:
+            described[name] = await _describe(service, versions, name)
+
+        async with trio.open_nursery() as nursery:
+            for name in service.backends:
+                nursery.start_soon(describe, name)
+        return reply(BackendList([described[name] for name in service.backends]))
 
     @app.post("/api/v1/runs/<run_id>/cancel")
     async def cancel(run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -191,13 +208,17 @@ def _call(asked: PromptRequest) -> PromptCall:
     if asked.session_id and options != Options():
         message = "a session's options are fixed when it begins: with session_id, send only the prompt"
         raise Refusal(Code.INVALID_REQUEST, message, param="session_id")
-    prompt = Prompt(asked.prompt, asked.images, asked.schema)
+    images = tuple(Image(image.media_type, b64encode(image.data).decode()) for image in asked.images)
+    prompt = Prompt(asked.prompt, images, asked.schema)
     return PromptCall(prompt, options, asked.backend, asked.session_id)
 
 
 def _framing(asked: PromptRequest) -> tuple[frames.Frame, str, bytes] | None:
     """How the answer is to be streamed; None for one JSON object."""
-    accepted = request.accept_mimetypes.best if request.headers.get("accept") else ""
+    # Where the caller has no preference, the first of these.
+    accepted = request.accept_mimetypes.best_match(
+        ["application/json", "text/event-stream", "application/x-ndjson"]
+    )
     if asked.output_format == "stream-json" or accepted == "application/x-ndjson":
         return frames.ndjson, "application/x-ndjson", NDJSON_HEARTBEAT
     if asked.stream or accepted == "text/event-stream":
@@ -205,9 +226,9 @@ def _framing(asked: PromptRequest) -> tuple[frames.Frame, str, bytes] | None:
     return None
 
 
-def _dry_run(service: Service, call: PromptCall) -> DryRun:
-    backend, options = service.plan(call)
-    launch = backend.driver.launch(options, "/tmp", None)  # noqa: S108 - stands for a directory not yet made
+async def _dry_run(service: Service, call: PromptCall) -> DryRun:
+    backend, options = await service.plan(call)
+    launch = would_launch(backend.driver, options)
     return DryRun(True, backend.driver.name, options.model, options.workdir, launch.argv)  # noqa: FBT003
 
 
@@ -284,7 +305,7 @@ async def _collect(
         output="".join(texts),
         token_usage=Usage(),
         run_id=identity.run_id,
-        error=Body(last.code, last.message, None, type_of(last.code)),
+        error=Body(last.code, last.message, None, type_of(last.code), last.retry_after),
         events=events,
     )
 

@@ -10,6 +10,7 @@ from actors.errors import Code, Refusal
 T = TypeVar("T")
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _FIELD = re.compile(r"(?:field|required field) `([^`]+)`")
 
 
@@ -21,7 +22,9 @@ def decode(body: bytes, kind: type[T]) -> T:
         message, param = explain(str(error))
         raise Refusal(Code.INVALID_REQUEST, message, param=param) from None
     except msgspec.DecodeError as error:
-        raise Refusal(Code.INVALID_REQUEST, f"the body is not valid JSON: {error}") from None
+        # msgspec calls the one text that JSON can write and nobody can pass on now malformed, now truncated.
+        halved = "; half a surrogate pair is no character" if _HALF_PAIR.search(body) else ""
+        raise Refusal(Code.INVALID_REQUEST, f"the body is not valid JSON: {error}{halved}") from None
     except UnicodeDecodeError:
         # msgspec lets these two out as they are (platform.md section 4).
         raise Refusal(Code.INVALID_REQUEST, "the body is not valid UTF-8") from None
@@ -39,10 +42,6 @@ def explain(message: str) -> tuple[str, str | None]:
 
 
 def check_text(text: str, param: str) -> None:
-    """Raise a `Refusal` for text that no agent can be given: NUL, and halves of surrogate pairs."""
+    """Raise a `Refusal` for text that no agent can be given: with NUL in it."""
     if "\0" in text:
         raise Refusal(Code.INVALID_REQUEST, f"{param} must not contain NUL", param=param)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise Refusal(Code.INVALID_REQUEST, f"{param} holds half a surrogate pair", param=param) from None

@@ -4,10 +4,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections import defaultdict
+from tempfile import TemporaryDirectory
 
 import trio
 from msgspec import Struct
 
+from actors.driver import Driver
+from actors.launch import Launch
 from actors.messages import Options
 from clinvoker.backends.choice import Backend
 
@@ -29,28 +33,41 @@ class Versions:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, float], Version] = {}
+        self._asking: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
 
     async def of(self, backend: Backend) -> Version:
         """Look the agent up on its own PATH and ask it for its version."""
         driver = backend.driver
-        launch = driver.launch(Options(), "/tmp", None)  # noqa: S108 - stands for a directory not yet made
+        launch = would_launch(driver, Options())
         path = shutil.which(driver.program, path=launch.env.get("PATH"))
         if path is None:
             return Version(found=False)
         if not driver.version_argv:
             return Version(found=True)
         key = (path, os.stat(path).st_mtime)  # noqa: PTH116 - a path string is what `which` gives
-        if key not in self._known:
-            self._known[key] = await _ask([path, *driver.version_argv[1:]], launch.env)
+        async with self._asking[driver.name]:
+            if key not in self._known:
+                self._known[key] = await _ask([path, *driver.version_argv[1:]], launch.env)
         return self._known[key]
+
+
+def would_launch(driver: Driver, options: Options) -> Launch:
+    """How a process would be started: its scratch directory is gone again, and nothing else was touched."""
+    with TemporaryDirectory(prefix="clinvoker-") as scratch:
+        return driver.launch(options, scratch, None)
 
 
 async def _ask(argv: list[str], env: dict[str, str]) -> Version:
     text = ""
-    with trio.move_on_after(TIMEOUT):
+    with trio.move_on_after(TIMEOUT), TemporaryDirectory(prefix="clinvoker-") as scratch:
         try:
             done = await trio.run_process(
-                argv, env=env, capture_stdout=True, stderr=subprocess.DEVNULL, check=False, cwd="/"
+                argv,
+                env={**env, "TMPDIR": scratch},
+                capture_stdout=True,
+                stderr=subprocess.DEVNULL,
+                check=False,
+                cwd="/",
             )
             text = done.stdout.decode(errors="replace")
         except OSError:

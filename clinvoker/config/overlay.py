@@ -77,7 +77,7 @@ def _overlay_table(base: T, table: Mapping[str, Any], path: str, where: str) -> 
         if isinstance(inner, Table):
             changes[name] = _overlay_table(inner, _expect_table(value, key, where), key, where)
         elif get_origin(kinds[name]) is Mapping:
-            changes[name] = _mapping(kinds[name], _expect_table(value, key, where), key, where)
+            changes[name] = {**inner, **_mapping(kinds[name], _expect_table(value, key, where), key, where)}
         else:
             changes[name] = _convert(value, kinds[name], key, where)
     return replace(base, **changes)

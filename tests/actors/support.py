@@ -37,7 +37,7 @@ async def running(actor, observe=None, *, shutdown=5.0):
     """Run an actor until the block is left."""
     async with trio.open_nursery() as nursery:
         one = Running(Child(type(actor).__name__.lower(), lambda: actor, shutdown))
-        one.child.start(nursery, observe or Records(), one.note_end)
+        one.child.start(nursery, Records() if observe is None else observe, one.note_end)
         try:
             yield one
         finally:

@@ -213,6 +213,7 @@ async def test_stopping_is_bounded_by_the_childs_shutdown_time(shutdown, autojum
 async def test_stopping_is_not_cut_by_the_cancellation_that_ends_the_actor(autojump_clock):
     diary = Diary(stopping_time=1)
     async with running(diary, shutdown=2) as one:
+        await settle()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.child.stop)
             nursery.cancel_scope.cancel()

@@ -10,7 +10,7 @@ from uuid import uuid4
 import trio
 
 from actors.driver import AskLeave, Driver, Link
-from actors.marker import find
+from actors.marker import Instance, find
 from actors.messages import Event, Leave, Message, Options, Permission, Prompt
 from actors.outbox import Outbox
 from actors.process import Process, open_process
@@ -50,7 +50,7 @@ async def live_link(
     (scratch / ".tmp").mkdir(parents=True, exist_ok=True)
     launch = driver.launch(options, str(scratch), resume)
     failure: Exception | None = None
-    async with open_process(launch, marker=f"test-{uuid4()}", grace=2.0) as process:
+    async with open_process(launch, marker=Instance.current().marker(uuid4().hex), grace=2.0) as process:
         link = driver.link(process.send, launch)
 
         async def read() -> None:

@@ -24,6 +24,8 @@ def running(request, tmp_path_factory):
     server = SERVER | getattr(request.module, "SERVER", {})
     with Daemon(tmp_path_factory.mktemp("daemon"), backends=backends, **server) as daemon:
         yield daemon
+        assert daemon.stop() == 0
+        assert daemon.nothing_left()
 
 
 @pytest.fixture

@@ -31,15 +31,15 @@ async def test_f3_an_agent_that_never_shakes_hands_is_an_http_error(daemon):
 async def test_f3_a_silent_turn_of_an_obedient_agent_is_cancelled_and_its_process_stays(daemon):
     pid = (await daemon.client.ask("{{pid}}")).json["output"]
     assert (await daemon.client.ask("words{{wait:20}}")).code == "timeout"
-    assert (daemon.notes / "cancelled").exists()
+    await become_true((daemon.notes / "cancelled").exists, 2)
     assert (await daemon.client.ask("{{pid}}")).json["output"] == pid
 
 
 async def test_f5_an_agent_that_ignores_sigterm_is_killed_within_the_grace(daemon):
-    assert (await daemon.client.ask("{{pid}}", "deaf")).status == 200
+    pid = int((await daemon.client.ask("{{pid}}{{unread}}", "deaf")).json["output"])
     began = trio.current_time()
     # Nobody holds a conversation of it: it is ended, and with 1 s of grace that takes no longer.
-    await become_true(lambda: not [one for one in daemon.agents() if _is_deaf(one.pid)], 3)
+    await become_true(lambda: pid not in [one.pid for one in daemon.agents()], 3)
     assert 0.3 < trio.current_time() - began < 1.5
 
 
@@ -51,30 +51,26 @@ async def test_f5_an_agent_that_obeys_nothing_is_killed_when_its_turn_is_over(da
     assert trio.current_time() - began < 5
 
 
-async def test_f14_an_agent_that_has_closed_its_input_does_not_harm_the_daemon(daemon):
+async def test_f14_an_agent_that_has_closed_its_input_harms_no_turn_but_those_that_met_it(daemon):
     answer = await daemon.client.ask("words{{closein}}{{wait:0.05}} more")
     assert answer.json["output"] == "words more"
-    answer = await daemon.client.ask("next")
-    assert answer.code in {"", "backend_crashed", "backend_unavailable"}, answer
+    await daemon.client.ask("met it")
+    await trio.sleep(0.3)
+    after = await daemon.client.ask("after")
+    assert after.status == 200, after
 
 
-async def test_f14_a_prompt_of_10_mb_that_is_never_read_is_timed_out(daemon):
+async def test_f14_a_prompt_of_9_mb_that_is_never_read_is_timed_out(daemon):
     await daemon.client.ask("{{unread}}")
     answer = await daemon.client.ask("x" * 9_000_000)
     assert answer.code == "timeout", answer
 
 
-async def test_f14_a_prompt_of_10_mb_that_is_read_is_answered(daemon):
-    prompt = "word " * 1_800_000
-    answer = await daemon.client.ask(f"{prompt}{{{{pid}}}}{{{{exit:0}}}}"[-100:] + prompt)
-    assert answer.status == 200
+async def test_f14_a_prompt_of_9_mb_that_is_read_is_answered(daemon):
+    answer = await daemon.client.ask("x" * 9_000_000)
+    assert len(answer.json["output"]) == 9_000_000
 
 
 async def test_f20_a_stopped_agent_is_timed_out_and_killed(daemon):
     answer = await daemon.client.ask("words{{kill:SIGSTOP}}")
     assert answer.code == "timeout"
-
-
-def _is_deaf(pid):
-    with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - short
-        return b"--deaf" in file.read()

@@ -10,7 +10,6 @@ from tests.support.oracle import look
 
 pytestmark = pytest.mark.daemon
 BACKENDS = {"garbles": scripted("--garble"), "noisy": scripted()}
-SERVER = {"max_transcript_bytes": 1 << 20}
 MIB = 1 << 20
 
 
@@ -113,12 +112,10 @@ async def test_f12_a_long_answer_arrives_in_order_and_whole(daemon):
 
 
 async def test_f12_a_reader_that_lags_behind_what_is_kept_is_told_so(daemon):
-    async with daemon.client.stream("{{flood:60000}}", receive_buffer=4096) as events:
+    async with daemon.client.stream("{{flood:120000}}", receive_buffer=4096) as events:
         await trio.sleep(1)
         await events.to_end()
-    if events.code:  # the agent was faster than the reader: that depends on the machine
-        assert events.code == "reader_too_slow"
-        events.left = True  # the run itself ended well
+    assert events.code == "reader_too_slow"
 
 
 async def test_f13_a_flood_on_standard_error_is_drained_in_little_memory(daemon):

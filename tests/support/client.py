@@ -48,7 +48,9 @@ class Incoming:
         """Whether the connection broke off before the answer's end."""
 
     async def ask(self, method: str, path: str, body: bytes, headers: list[tuple[str, str]]) -> None:
-        fields = [("host", "localhost"), ("content-length", str(len(body))), *headers]
+        given = {name.lower() for name, _ in headers}
+        own = [("host", "localhost"), ("content-length", str(len(body)))]
+        fields = [*(field for field in own if field[0] not in given), *headers]
         send = self._connection.send
         head = send(h11.Request(method=method, target=path, headers=fields))
         data = send(h11.Data(data=body)) if body else b""
@@ -172,9 +174,10 @@ class Client:
             await sock.connect(("127.0.0.1", self.port))
             stream = trio.SocketStream(sock)
             incoming = Incoming(stream)
-            data = b"" if body is None else json.dumps(body).encode()
+            data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
             fields = {"content-type": "application/json", "connection": "close", **(headers or {})}
-            await incoming.ask(method, path, data, list(fields.items()))
+            given = [(name, value) for name, value in fields.items() if value is not None]
+            await incoming.ask(method, path, data, given)
             yield incoming
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:

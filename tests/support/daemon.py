@@ -57,6 +57,7 @@ class Daemon:
         argv: Sequence[str] = SERVE,
         env: dict[str, str] | None = None,
         stderr: int | IO[bytes] | None = None,
+        state: Path | None = None,
         wait: bool = True,
         **server: Any,
     ):
@@ -64,9 +65,11 @@ class Daemon:
         self.notes = home / "notes"
         self.stderr = home / "stderr.log"
         self.config = home / "config.toml"
-        self.state = home / "state"
+        self.state = state or home / "state"
         for directory in (home, self.notes, home / "tmp"):
             directory.mkdir(exist_ok=True)
+        self.baseline: Any = None
+        """What the oracle compares with."""
         self._argv, self._env, self._stderr = argv, env or {}, stderr
         self.document = self._document(backends or {}, server)
         self.write_config()
@@ -108,9 +111,13 @@ class Daemon:
         wait_until(lambda: self.logged("listening") or self.process.poll() is not None, within)
         listening = self.logged("listening")
         assert listening, f"it ended with {self.process.returncode}: {self.log}"
-        self.seconds_to_start = time.monotonic() - self.began
-        self.client = Client(int(listening[-1]["urls"][0].rpartition(":")[2]))
+        self.listens_on(int(listening[-1]["urls"][0].rpartition(":")[2]))
         return self
+
+    def listens_on(self, port: int) -> None:
+        """Where it can be asked."""
+        self.seconds_to_start = time.monotonic() - self.began
+        self.client = Client(port)
 
     def signal(self, signum: int) -> None:
         self.process.send_signal(signum)

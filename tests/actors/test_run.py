@@ -1,0 +1,469 @@
+from contextlib import closing, suppress
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from actors.errors import ActorDied, Code, Refusal
+from actors.mailbox import Stream
+from actors.messages import Complete, Failed, Message, Permission, Start, ToolResult, Usage
+from actors.run import PAGE, Answer, Cancel, Follow, Identity, Run, RunLimits, new_id
+from actors.telemetry import RunEnded, RunStarted, StreamFailed
+from tests.actors.support import CancelAtStep, Records, running, settle
+
+LIMITS = RunLimits(total=100.0, permission=5.0, reattach=1.0)
+ATTACHED = Identity("run_1", "ses_1", "echo")
+DETACHED = replace(ATTACHED, detached=True)
+
+
+def a_run(work, *, identity=ATTACHED, limits=LIMITS, records=None):
+    return Run(identity, work, limits, Records() if records is None else records)
+
+
+async def follow(ref, after=0, *, pause=0.0):
+    """All entries after a number, taken with a pause before each page."""
+    entries = []
+    with closing(await ref.stream(Follow(after))) as pages:
+        async for page in pages:
+            await trio.sleep(pause)
+            entries.extend(page)
+    return entries
+
+
+async def contents(ref):
+    return [entry.content for entry in await follow(ref)]
+
+
+def terminals(entries):
+    return [entry.content for entry in entries if isinstance(entry.content, Complete | Failed)]
+
+
+async def say(recorder, *texts, pause=0.0):
+    for text in texts:
+        recorder.record([Message(text)])
+        await trio.sleep(pause)
+
+
+async def complete(recorder):
+    recorder.record([Start("m", "/w")])
+    await say(recorder, "hello ", "world")
+    recorder.record([Complete("end_turn", Usage(1, 2))])
+
+
+async def forever(recorder):
+    await say(recorder, "a")
+    await trio.sleep_forever()
+
+
+# The log.
+
+
+async def test_a_run_is_followed_from_its_first_event_to_its_last(autojump_clock):
+    async with running(a_run(complete)) as one:
+        entries = await follow(one.ref)
+    assert [entry.seq for entry in entries] == [1, 2, 3, 4]
+    last = entries[-1].content
+    assert (last.output, last.stop_reason, last.token_usage) == ("hello world", "end_turn", Usage(1, 2))
+    assert last.duration_ms == 0
+
+
+async def test_followers_of_different_speed_get_the_same(autojump_clock):
+    async def work(recorder):
+        for number in range(PAGE * 3):
+            recorder.record([Message(str(number))])
+            if number % 100 == 0:
+                await trio.sleep(0.1)
+        recorder.record([Complete("end_turn")])
+
+    seen = {}
+
+    async def read(ref, pause):
+        seen[pause] = await follow(ref, pause=pause)
+
+    async with running(a_run(work)) as one, trio.open_nursery() as nursery:
+        for pause in (0.0, 0.05, 3.0):
+            nursery.start_soon(read, one.ref, pause)
+    assert seen[0.0] == seen[0.05] == seen[3.0]
+    assert [entry.seq for entry in seen[0.0]] == list(range(1, PAGE * 3 + 2))
+
+
+async def test_a_slow_follower_stalls_neither_the_run_nor_the_others(autojump_clock):
+    records = Records()
+
+    async def work(recorder):
+        await say(recorder, *"abcdefghij", pause=0.1)
+        recorder.record([Complete("end_turn")])
+
+    async with running(a_run(work, records=records)) as one, trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: follow(one.ref, pause=20))
+        await follow(one.ref)
+        assert trio.current_time() == pytest.approx(1)
+        assert len(records.of(RunEnded)) == 1
+
+
+async def test_a_follower_who_comes_late_gets_the_rest_from_where_it_says(autojump_clock):
+    async with running(a_run(complete, identity=DETACHED, limits=replace(LIMITS, reattach=5))) as one:
+        await trio.sleep(1)
+        whole = await follow(one.ref)
+        assert await follow(one.ref, after=2) == whole[2:]
+        assert await follow(one.ref, after=4) == []
+
+
+async def test_a_follower_gets_all_that_is_new_in_one_page(autojump_clock):
+    async with running(a_run(complete)) as one:
+        await settle()
+        with closing(await one.ref.stream(Follow())) as pages:
+            assert len(await pages.next()) == 4
+
+
+async def test_a_follower_who_lags_behind_what_is_kept_is_told_so(autojump_clock):
+    async def work(recorder):
+        await say(recorder, *["x" * 1000] * 1000)
+        recorder.record([Complete("end_turn")])
+
+    async with running(a_run(work, limits=replace(LIMITS, transcript=20_000))) as one:
+        await trio.sleep(0.1)
+        with pytest.raises(Refusal) as caught:
+            await follow(one.ref)
+        assert caught.value.code is Code.READER_TOO_SLOW
+
+
+# The one terminal event.
+
+
+async def raise_refusal(recorder):
+    raise Refusal(Code.BACKEND_OVERLOADED, "later", retry_after=7.0)
+
+
+async def crash(recorder):
+    await say(recorder, "a")
+    raise ValueError("secret detail")
+
+
+async def driver_crash(recorder):
+    raise ActorDied("the runner is gone")
+
+
+async def fail(recorder):
+    recorder.record([Message("a"), Failed(Code.CRASHED, "gone")])
+
+
+async def nothing(recorder):
+    pass
+
+
+async def twice(recorder):
+    recorder.record([Complete("end_turn")])
+    recorder.record([Failed(Code.CRASHED, "late")])
+    recorder.record([Message("late")])
+
+
+async def crash_after_the_end(recorder):
+    recorder.record([Complete("end_turn")])
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("work", "outcome"),
+    [
+        (complete, "complete"),
+        (fail, Code.CRASHED),
+        (raise_refusal, Code.BACKEND_OVERLOADED),
+        (crash, Code.INTERNAL),
+        (driver_crash, Code.INTERNAL),
+        (nothing, Code.INTERNAL),
+        (forever, Code.TIMEOUT),
+        (twice, "complete"),
+        (crash_after_the_end, "complete"),
+    ],
+)
+async def test_however_the_work_ends_the_log_ends_with_one_terminal_event(work, outcome, autojump_clock):
+    records = Records()
+    async with running(a_run(work, records=records)) as one:
+        entries = await follow(one.ref)
+    [last] = terminals(entries)
+    assert entries[-1].content is last
+    assert (last.code if isinstance(last, Failed) else "complete") == outcome
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    assert records.of(RunStarted) == [RunStarted("echo")]
+    [ended] = records.of(RunEnded)
+    assert ended.outcome == outcome
+
+
+async def test_a_refusal_says_when_to_come_back(autojump_clock):
+    async with running(a_run(raise_refusal)) as one:
+        [failed] = await contents(one.ref)
+    assert (failed.message, failed.retry_after) == ("later", 7.0)
+
+
+async def test_a_crash_is_reported_in_full_and_told_without_its_details(autojump_clock):
+    records = Records()
+    async with running(a_run(crash, records=records)) as one:
+        last = (await contents(one.ref))[-1]
+    assert "secret" not in last.message
+    [failed] = records.of(StreamFailed)
+    assert "secret detail" in failed.error
+
+
+async def test_a_run_takes_no_longer_than_its_total(autojump_clock):
+    async with running(a_run(forever)) as one:
+        last = (await contents(one.ref))[-1]
+        assert trio.current_time() == pytest.approx(100)
+    assert "longer than 100 s" in last.message
+
+
+async def test_the_time_to_the_first_event_is_that_of_a_real_event(autojump_clock):
+    records = Records()
+
+    async def late(recorder):
+        await trio.sleep(3)
+        await complete(recorder)
+
+    async with running(a_run(late, records=records)) as one:
+        await follow(one.ref)
+    async with running(a_run(raise_refusal, records=records)) as one:
+        await follow(one.ref)
+    assert [ended.first_event for ended in records.of(RunEnded)] == [pytest.approx(3), None]
+
+
+# Cancelling.
+
+
+async def test_cancelled_it_ends_with_an_error_and_says_whether_it_was_still_going(autojump_clock):
+    async with running(a_run(forever)) as one:
+        with closing(await one.ref.stream(Follow())) as pages:
+            await pages.next()
+            assert await one.ref.ask(Cancel()) is True
+            [last] = await pages.next()
+            assert last.content.code is Code.CANCELLED
+            assert await one.ref.ask(Cancel()) is False
+
+
+async def test_a_run_that_is_stopped_says_that_the_daemon_goes_down(autojump_clock):
+    async with running(a_run(forever)) as one:
+        with closing(await one.ref.stream(Follow())) as pages:
+            await pages.next()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(one.child.stop)
+                [last] = await pages.next()
+                assert last.content.code is Code.DRAINING
+                assert [page async for page in pages] == []
+
+
+async def test_a_follower_who_never_reads_delays_the_stop_by_the_shutdown_time_only(autojump_clock):
+    async with running(a_run(forever), shutdown=1.0) as one:
+        await trio.sleep(0.1)
+        with closing(await one.ref.stream(Follow())):
+            began = trio.current_time()
+            await one.child.stop()
+            assert trio.current_time() - began == pytest.approx(1)
+
+
+async def test_work_that_will_not_stop_still_ends_in_one_event(autojump_clock):
+    records = Records()
+
+    async def stubborn(recorder):
+        with trio.CancelScope(shield=True):
+            await trio.sleep(30)
+
+    async with running(a_run(stubborn, records=records), shutdown=1.0) as one:
+        await settle()
+        await one.child.stop()
+    [ended] = records.of(RunEnded)
+    assert ended.outcome == Code.DRAINING
+
+
+# Followers come and go.
+
+
+async def test_an_attached_run_is_cancelled_when_its_last_follower_has_gone_for_the_grace(autojump_clock):
+    records = Records()
+    async with running(a_run(forever, records=records)) as one:
+        with closing(await one.ref.stream(Follow())) as pages:
+            await pages.next()
+            await trio.sleep(50)
+        await one.ended.wait()
+        assert trio.current_time() == pytest.approx(51)
+    [ended] = records.of(RunEnded)
+    assert ended.outcome == Code.CANCELLED
+
+
+async def test_an_attached_run_that_nobody_ever_follows_is_cancelled(autojump_clock):
+    async with running(a_run(forever)) as one:
+        await one.ended.wait()
+        assert trio.current_time() == pytest.approx(1)
+
+
+async def test_the_last_of_several_followers_counts_in_whatever_order_they_leave(autojump_clock):
+    async with running(a_run(forever)) as one:
+        await settle()
+        for _ in range(3):
+            first = await one.ref.stream(Follow())
+            await settle()
+            second = await one.ref.stream(Follow())
+            await trio.sleep(2)
+            first.close()
+            await trio.sleep(2)
+            assert not one.ended.is_set(), "one is still there"
+            first = await one.ref.stream(Follow())
+            second.close()
+            await trio.sleep(2)
+            assert not one.ended.is_set()
+            first.close()
+            await trio.sleep(0.9)
+        with trio.fail_after(1):
+            await one.ended.wait()
+
+
+async def test_coming_back_within_the_grace_keeps_it(autojump_clock):
+    async with running(a_run(forever)) as one:
+        for _ in range(5):
+            with closing(await one.ref.stream(Follow())) as pages:
+                await pages.next()
+            await trio.sleep(0.9)
+        assert not one.ended.is_set()
+
+
+async def test_a_detached_run_goes_on_by_itself(autojump_clock):
+    records = Records()
+
+    async def long(recorder):
+        await trio.sleep(50)
+        await complete(recorder)
+
+    async with running(a_run(long, identity=DETACHED, records=records)) as one:
+        with closing(await one.ref.stream(Follow())):
+            await trio.sleep(1)
+        await one.ended.wait()
+    assert records.of(RunEnded)[0].outcome == "complete"
+
+
+async def test_a_detached_runs_follower_who_came_late_is_not_cut_off(autojump_clock):
+    async def long(recorder):
+        await trio.sleep(10)
+        await say(recorder, *"abcdefgh")
+        recorder.record([Complete("end_turn")])
+
+    async with running(a_run(long, identity=DETACHED)) as one:
+        await trio.sleep(5)
+        with closing(await one.ref.stream(Follow())) as pages:
+            await trio.sleep(60)
+            entries = [entry async for page in pages for entry in page]
+    assert len(entries) == 9
+
+
+async def test_a_finished_run_goes_when_its_readers_have_gone(autojump_clock):
+    async with running(a_run(complete)) as one:
+        await follow(one.ref)
+        await one.ended.wait()
+        assert trio.current_time() == pytest.approx(1)
+        assert one.error is None
+
+
+async def test_a_follower_cancelled_at_any_step_is_not_counted_any_more(autojump_clock):
+    step, reached = 0, True
+    while reached:
+        step += 1
+        async with running(a_run(forever)) as one:
+            async with trio.open_nursery() as nursery:
+                with CancelAtStep(nursery.cancel_scope, step) as cancel:
+                    nursery.start_soon(follow, one.ref)
+                    await trio.sleep(0.5)
+                reached = cancel.reached
+                nursery.cancel_scope.cancel()
+            with trio.fail_after(3):
+                await one.ended.wait()
+    assert step > 5
+
+
+# Permissions.
+
+
+ASKED = Permission("p1", "Bash", {"command": "ls"}, ("allow", "deny"))
+
+
+class Asking:
+    """Work that asks its caller for leave."""
+
+    def __init__(self):
+        self.leave = None
+
+    async def __call__(self, recorder):
+        self.leave = await recorder.ask_caller(ASKED, lambda event: recorder.record([event]))
+        recorder.record([Complete("end_turn")])
+
+
+async def test_a_permission_is_asked_and_answered(autojump_clock):
+    asking = Asking()
+    async with running(a_run(asking)) as one:
+        with closing(await one.ref.stream(Follow())) as pages:
+            [entry] = await pages.next()
+            assert entry.content == ASKED
+            await one.ref.ask(Answer("p1", "allow"))
+            assert [type(entry.content) for page in [await pages.next()] for entry in page] == [Complete]
+    assert asking.leave == "allow"
+
+
+async def test_a_permission_that_nobody_answers_is_a_no_and_said_so(autojump_clock):
+    asking = Asking()
+    async with running(a_run(asking)) as one:
+        events = await contents(one.ref)
+        assert trio.current_time() == pytest.approx(5)
+    assert asking.leave == "deny"
+    assert isinstance(events[1], ToolResult)
+    assert (events[1].id, events[1].is_error) == ("p1", True)
+    assert "5 s" in events[1].output
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [(Answer("p1", "allow_always"), Code.INVALID_REQUEST), (Answer("p2", "allow"), Code.NOT_FOUND)],
+)
+async def test_a_wrong_answer_is_refused_and_leaves_the_question_open(answer, code, autojump_clock):
+    asking = Asking()
+    async with running(a_run(asking)) as one:
+        with closing(await one.ref.stream(Follow())) as pages:
+            await pages.next()
+            with pytest.raises(Refusal) as caught:
+                await one.ref.ask(answer)
+            assert caught.value.code is code
+            await one.ref.ask(Answer("p1", "deny"))
+            await pages.next()
+            with pytest.raises(Refusal):
+                await one.ref.ask(Answer("p1", "deny"))
+    assert asking.leave == "deny"
+
+
+async def test_a_question_of_a_cancelled_run_is_no_longer_open(autojump_clock):
+    async with running(a_run(Asking())) as one:
+        with closing(await one.ref.stream(Follow())) as pages:
+            await pages.next()
+            await one.ref.ask(Cancel())
+            await pages.next()
+            with pytest.raises(Refusal):
+                await one.ref.ask(Answer("p1", "allow"))
+
+
+class Unknown(Stream[int], frozen=True):
+    pass
+
+
+# Ids.
+
+
+def test_an_id_says_what_it_names_and_cannot_be_guessed():
+    ids = {new_id("run") for _ in range(100)}
+    assert len(ids) == 100
+    assert all(one.startswith("run_") and len(one) == 4 + 32 for one in ids)
+
+
+async def test_a_message_it_does_not_know_ends_the_run_with_one_event(autojump_clock):
+    async with running(a_run(forever)) as one:
+        with closing(await one.ref.stream(Follow())) as pages:
+            await pages.next()
+            with suppress(ActorDied):
+                await one.ref.stream(Unknown())
+            rest = [entry async for page in pages for entry in page]
+    assert len(terminals(rest)) == 1
+
+

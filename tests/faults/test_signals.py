@@ -1,0 +1,331 @@
+"""F50, F51, F55 to F57, F59: how the daemon starts and ends, and what it does about signals."""
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+
+import pytest
+import trio
+
+from tests.faults.conftest import SERVER
+from tests.support.daemon import Daemon, become_true, scripted, wait_until
+from tests.support.oracle import check_stream
+
+pytestmark = pytest.mark.daemon
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start daemons that are gone after the test."""
+    daemons = []
+
+    def start(**options):
+        backends = options.pop("backends", {"scripted": scripted(spares=1)})
+        options = {**SERVER, **options}
+        daemons.append(Daemon(tmp_path / str(len(daemons)), backends=backends, **options))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.close()
+
+
+# Going down.
+
+
+def test_f50_an_idle_daemon_is_gone_within_a_second(start):
+    daemon = start()
+    wait_until(lambda: len(daemon.agents()) == 1, 3)
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 1.5  # 1 s, and the machine is shared
+    assert daemon.nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_f50_under_load_every_stream_ends_with_one_event_and_the_daemon_in_time(start, number):
+    daemon = start(shutdown_grace_secs=6, max_concurrent_runs=24)
+    streams = []
+
+    async def read(prompt):
+        async with daemon.client.stream(prompt) as events:
+            streams.append(events)
+            await events.to_end()
+
+    async with trio.open_nursery() as nursery:
+        for index in range(24):
+            # Most would go on for ever; some end by themselves within the grace, and may.
+            nursery.start_soon(read, "w{{pace:60,0.01}}" if index % 4 == 0 else "w{{pace:9999,0.02}}")
+        await become_true(lambda: sum("w" in events.text for events in streams) == 24, 10)
+        began = trio.current_time()
+        daemon.signal(number)
+        assert await daemon.wait_ended() == 0
+        assert trio.current_time() - began < 7
+    for events in streams:
+        check_stream(events)
+        assert not events.cut
+    assert [events.code for events in streams].count("server_draining") == 18
+    assert daemon.nothing_left()
+
+
+async def test_f50_while_it_drains_it_takes_no_new_runs(start):
+    daemon = start(shutdown_grace_secs=6)
+    async with daemon.client.stream("w{{pace:999,0.02}}") as events:
+        await events.until("w")
+        daemon.signal(signal.SIGTERM)
+        await become_true(lambda: daemon.logged("draining"), 2)
+        answer = await daemon.client.ask("late")
+        assert (answer.status, answer.code) == (503, "server_draining")
+        assert int(answer.headers["retry-after"]) >= 1
+        await events.to_end()
+        assert events.code == "server_draining"
+    assert await daemon.wait_ended() == 0
+
+
+async def test_f50_what_waits_in_the_line_is_told_so(start):
+    daemon = start(max_concurrent_runs=1, shutdown_grace_secs=4.5)
+    async with trio.open_nursery() as nursery, daemon.client.stream("w{{pace:9999,0.02}}") as events:
+        await events.until("w")
+        for _ in range(3):
+            nursery.start_soon(daemon.client.ask, "waits")
+        await trio.sleep(0.3)
+        daemon.signal(signal.SIGTERM)
+        await events.to_end()
+        assert await daemon.wait_ended() == 0
+    assert [answer.code for answer in daemon.client.answers] == ["server_draining"] * 3
+
+
+async def test_f50_a_stalled_reader_delays_the_end_no_further_than_the_grace(start):
+    daemon = start(shutdown_grace_secs=5)
+    async with daemon.client.stream("{{flood}}", receive_buffer=4096) as events:
+        await trio.sleep(0.5)
+        began = trio.current_time()
+        daemon.signal(signal.SIGTERM)
+        assert await daemon.wait_ended() == 0
+        assert trio.current_time() - began < 6
+        assert daemon.nothing_left()
+        events.left = True
+
+
+async def test_f50_a_second_sigterm_ends_it_at_once(start):
+    daemon = start(shutdown_grace_secs=30)
+    async with daemon.client.stream("{{deaf}}{{spawn:setsid+deaf}}w{{hang}}") as events:
+        await events.until("w")
+        daemon.signal(signal.SIGTERM)
+        await become_true(lambda: daemon.logged("draining"), 2)
+        began = trio.current_time()
+        daemon.signal(signal.SIGTERM)
+        assert await daemon.wait_ended() == 128 + signal.SIGTERM
+        assert trio.current_time() - began < 1
+        await become_true(daemon.nothing_left, 3)
+
+
+async def test_f50_a_second_signal_while_agents_are_being_ended_ends_it_too(start):
+    daemon = start(backends={"deaf": scripted("--deaf", spares=2)}, kill_grace_secs=4, shutdown_grace_secs=8)
+    await daemon.client.ask("{{unread}}{{pid}}", "deaf")
+    await become_true(lambda: len(list(daemon.notes.glob("deaf"))) == 1, 3)
+    daemon.signal(signal.SIGTERM)
+    await trio.sleep(0.3)
+    daemon.signal(signal.SIGINT)
+    assert await daemon.wait_ended() == 128 + signal.SIGINT
+    await become_true(daemon.nothing_left, 3)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4])
+async def test_f50_sigterm_at_any_moment_of_the_start_leaves_nothing(start, after):
+    daemon = start(wait=False)
+    await trio.sleep(after)
+    daemon.signal(signal.SIGTERM)
+    assert await daemon.wait_ended() in {0, -signal.SIGTERM}
+    await become_true(daemon.nothing_left, 3)
+    assert "Traceback" not in daemon.log
+
+
+@pytest.mark.parametrize("after", [0.1, 0.2, 0.3])
+async def test_f51_sigint_at_any_moment_of_the_start_leaves_nothing(start, after):
+    daemon = start(wait=False)
+    await trio.sleep(after)
+    daemon.signal(signal.SIGINT)
+    assert await daemon.wait_ended() in {0, 130, -signal.SIGINT}
+    await become_true(daemon.nothing_left, 3)
+
+
+# Signals that do not end it.
+
+
+async def test_f51_sighup_takes_the_new_log_level_and_limits_and_names_the_rest(start):
+    daemon = start()
+    daemon.document["server"]["idle_event_timeout_secs"] = 0.3
+    daemon.document["server"]["max_connections"] = 99
+    daemon.document["log"] = {"level": "debug"}
+    daemon.write_config()
+    async with daemon.client.stream("old{{wait:0.8}} limits") as events:
+        await events.until("old")
+        daemon.signal(signal.SIGHUP)
+        await become_true(lambda: daemon.logged("configuration reloaded"), 3)
+        assert (await events.to_end()).text == "old limits"
+    assert set(daemon.logged("configuration reloaded")[0]["keys"]) == {"log.level", "server.idle_event_timeout_secs"}
+    assert daemon.logged("configuration needs a restart")[0]["keys"] == ["server.max_connections"]
+    assert (await daemon.client.ask("new{{wait:2}} limits")).code == "timeout"
+    assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "broken", ["server = 1", "[server]\nprot = 8080", "[server", "[log]\nlevel = 7", None], ids=str
+)
+async def test_f51_sighup_with_an_invalid_file_changes_nothing(start, broken):
+    daemon = start()
+    if broken is None:
+        daemon.config.unlink()
+    else:
+        daemon.config.write_text(broken)
+    daemon.signal(signal.SIGHUP)
+    await become_true(lambda: daemon.logged("configuration not reloaded, the old one stays"), 3)
+    line = daemon.logged("configuration not reloaded, the old one stays")[0]
+    assert line["level"] == "error"
+    assert str(daemon.config) in line["problem"]
+    assert (await daemon.client.ask("still here")).json["output"] == "still here"
+    assert b"clinvoker_config_reload_failed_total 1.0" in (await daemon.client.get("/metrics")).body
+
+
+async def test_f51_sigpipe_and_a_hundred_hangups_are_survived(start):
+    daemon = start()
+    async with daemon.client.stream("a{{pace:50,0.01}}") as events:
+        await events.until("a")
+        for _ in range(100):
+            daemon.signal(signal.SIGHUP)
+            daemon.signal(signal.SIGPIPE)
+            await trio.sleep(0.002)
+        assert (await events.to_end()).code == ""
+    assert daemon.stop() == 0
+
+
+async def test_f51_sigquit_dumps_the_stacks_and_changes_nothing(start):
+    daemon = start()
+    daemon.signal(signal.SIGQUIT)
+    await become_true(lambda: "most recent call first" in daemon.log, 3)
+    assert (await daemon.client.ask("still here")).json["output"] == "still here"
+
+
+# Starts that fail, or must not.
+
+
+def one_line(daemon):
+    """Its one line about why it does not start."""
+    assert daemon.ended() == 2
+    (line,) = daemon.log.splitlines()
+    assert "Traceback" not in line
+    return line
+
+
+def test_f55_a_port_in_use_is_one_line_and_exit_code_2(start):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        daemon = start(port=port, wait=False)
+        assert one_line(daemon) == f"clinvoker: 127.0.0.1:{port} is already in use"
+    assert daemon.nothing_left()
+
+
+def test_f55_bad_configuration_is_one_line_and_exit_code_2(start):
+    daemon = start(max_connections=-1, wait=False)
+    assert "server.max_connections" in one_line(daemon)
+
+
+def test_f56_a_second_daemon_on_one_state_directory_names_the_first_and_ends(start):
+    first = start()
+    second = start(wait=False, state=first.state)
+    assert one_line(second) == f"clinvoker: already running (pid {first.pid}) on {first.state}"
+    assert first.process.poll() is None
+
+
+async def test_f56_the_lock_is_gone_with_a_killed_holder(start):
+    daemon = start()
+    daemon.signal(signal.SIGKILL)
+    daemon.ended()
+    daemon.start()
+    daemon.wait_listening()
+    assert (await daemon.client.ask("again")).json["output"] == "again"
+
+
+@pytest.mark.parametrize("content", [b"", b"1\n", b"999999999\n", b"\xff\xfe nonsense"], ids=str)
+def test_f57_a_lock_file_that_was_left_behind_means_nothing(start, content):
+    daemon = start()
+    assert daemon.stop() == 0
+    (daemon.state / "lock").write_bytes(content)
+    daemon.start()
+    daemon.wait_listening()
+    assert (daemon.state / "lock").read_text() == f"{daemon.pid}\n"
+
+
+def test_f57_the_state_directory_is_the_users_alone(start):
+    daemon = start()
+    assert daemon.state.stat().st_mode & 0o777 == 0o700
+    assert (daemon.state / "lock").stat().st_mode & 0o777 == 0o600
+
+
+# Standard streams.
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+async def test_f59_closed_standard_streams_do_no_harm(start, closed):
+    port = free_port()
+    script = f'exec {sys.executable} -m clinvoker serve "$@" {closed}'
+    daemon = start(argv=["sh", "-c", script, "sh"], port=port, wait=False)
+    await serves(daemon, port)
+    daemon.signal(signal.SIGHUP)
+    assert (await daemon.client.ask("hello")).json["output"] == "hello"
+    assert (await daemon.client.ask("{{exit:1}}")).code == "backend_crashed"
+    # What was opened first has not become standard output or standard error.
+    targets = [os.readlink(f"/proc/{daemon.pid}/fd/{descriptor}") for descriptor in (0, 1, 2)]
+    assert all(target in {"/dev/null", os.devnull} for target in targets), targets
+    assert daemon.stop() == 0
+
+
+async def test_f59_a_full_pipe_that_nobody_reads_stalls_nothing(start):
+    port = free_port()
+    reading, writing = os.pipe()
+    try:
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        with os.fdopen(writing, "wb") as pipe:
+            daemon = start(stderr=pipe, port=port, wait=False)
+        await serves(daemon, port)
+        for _ in range(40):  # each is a line of 200 bytes
+            with trio.fail_after(2):
+                assert (await daemon.client.ask("hello")).status == 200
+        assert daemon.stop() == 0
+    finally:
+        os.close(reading)
+
+
+async def test_f59_a_pipe_whose_reader_has_gone_does_no_harm(start):
+    port = free_port()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        daemon = start(stderr=pipe, port=port, wait=False)
+    await serves(daemon, port)
+    assert (await daemon.client.ask("hello")).json["output"] == "hello"
+    assert daemon.stop() == 0
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+async def serves(daemon, port):
+    """Wait until a daemon serves whose log cannot be read."""
+    daemon.listens_on(port)
+    began = trio.current_time()
+    while True:
+        try:
+            assert (await daemon.client.get("/health")).status == 200
+        except OSError:
+            assert daemon.process.poll() is None
+            assert trio.current_time() - began < 10
+            await trio.sleep(0.02)
+        else:
+            return
