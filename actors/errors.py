@@ -28,6 +28,8 @@ class Code(StrEnum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     READER_TOO_SLOW = "reader_too_slow"
+    STORAGE = "storage_error"
+    INTERRUPTED = "interrupted"
 
     # The agent, or the model behind it.
     BACKEND_UNAVAILABLE = "backend_unavailable"

@@ -115,7 +115,9 @@ class _Slot:
         """Sessions whose conversations are live here, the least recently used first."""
         self.used = False
         self.dropped = False
-        """Whether the pool itself ends it."""
+        """Whether it is no longer one of the pool's."""
+        self.evicted = False
+        """Whether the pool itself ends it, so that its end says nothing about the backend."""
 
     @property
     def runner(self) -> Ref:
@@ -150,6 +152,7 @@ class Pool(Actor):
         self._wanted = deque([default] * limits.spares, maxlen=limits.spares)
         """The options to keep spares for: those of the last leases."""
         self._spawning = trio.CapacityLimiter(limits.max_spawning)
+        self._room = trio.Semaphore(limits.max_processes)
         self._line = trio.Lock()
         """Leases that wait for a place, in the order they came."""
         self._waiting = 0
@@ -201,6 +204,7 @@ class Pool(Actor):
         self._stopping = True
         async with trio.open_nursery() as nursery:
             for slot in list(self._slots):
+                slot.evicted = True
                 self._remove(slot, died=True)
                 nursery.start_soon(slot.child.stop)
 
@@ -223,14 +227,13 @@ class Pool(Actor):
         """The slot for a lease, with the lease counted in. While the pool is full, leases wait in line."""
         slot = self._live(lease.session) or (None if self._waiting else self._fitting(lease))
         if slot is None:
-            self._waiting += 1
+            self._count_waiting(1)
             try:
                 async with self._line:
-                    self._report()
                     await self._changed.wait_until(lambda: self._has_place(lease))
                     slot = self._fitting(lease) or self._make_room_and_spawn(lease)
             finally:
-                self._waiting -= 1
+                self._count_waiting(-1)
         first_use = slot.spare
         slot.used = True
         slot.leases.add(lease.session)
@@ -303,7 +306,10 @@ class Pool(Actor):
     async def _start(self, slot: _Slot) -> None:
         """Bring a process up, a few at a time: starting is what costs an agent most."""
         async with self._spawning:
+            # Those that were told to end count until they are gone.
+            await self._room.acquire()
             if slot.dropped:
+                self._room.release()
                 return
             slot.child.start(self.nursery, self._observe, partial(self._note_end, slot))
             try:
@@ -318,23 +324,23 @@ class Pool(Actor):
         slot.up.set()
         if slot.failure is None:
             self._note_success()
-        elif not slot.dropped:
+        elif not slot.evicted:
             self._note_failure(slot.failure)
         self._note_change()
 
     def _note_end(self, slot: _Slot, child: Child, error: Exception | None) -> None:
         """A process has ended: whoever had a conversation there is told, and a spare is replaced."""
         child.mailbox.close()
+        self._room.release()
         if error is not None:
             self._observe(ChildEnded(child.name, error, restarted=False))
-        if slot.dropped:
-            return
-        self._remove(slot, died=True)
-        if slot.up.is_set() and slot.failure is None:
-            if slot.spare and trio.current_time() - slot.born < YOUNG:
-                ended = f"{self._driver.name} ended soon after its start"
-                self._note_failure(Refusal(Code.BACKEND_UNAVAILABLE, ended))
-            self._refill()
+        if not slot.dropped:
+            self._remove(slot, died=True)
+            if slot.up.is_set() and slot.failure is None:
+                if slot.spare and trio.current_time() - slot.born < YOUNG:
+                    ended = f"{self._driver.name} ended soon after its start"
+                    self._note_failure(Refusal(Code.BACKEND_UNAVAILABLE, ended))
+                self._refill()
         self._note_change()
 
     def _remove(self, slot: _Slot, *, died: bool) -> None:
@@ -345,6 +351,7 @@ class Pool(Actor):
 
     def _evict(self, slot: _Slot) -> None:
         if not slot.dropped:
+            slot.evicted = True
             self._remove(slot, died=False)
             self.nursery.start_soon(slot.child.stop)
 
@@ -447,6 +454,10 @@ class Pool(Actor):
             )
 
     # What others see.
+
+    def _count_waiting(self, change: int) -> None:
+        self._waiting += change
+        self._report()
 
     def _status(self) -> PoolStatus:
         busy = sum(1 for slot in self._slots if slot.leases)

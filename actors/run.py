@@ -164,7 +164,7 @@ class Run(Actor):
         self._recorder = Recorder(identity, limits)
         self.began = self._recorder.began
         self._scope = trio.CancelScope()
-        self._cut_short = Failed(Code.CANCELLED, "the run was cancelled")
+        self._cut_short: Failed | None = None
         self._worked = trio.Event()
         self._followers = 0
         self._readers = Change()
@@ -180,7 +180,7 @@ class Run(Actor):
         match message:
             case Cancel():
                 going = self._recorder.outcome is None
-                self._scope.cancel()
+                self._cut(Failed(Code.CANCELLED, "the run was cancelled"))
                 return going
             case Answer(permission=permission, leave=leave):
                 self._recorder.answer(permission, leave)
@@ -215,8 +215,7 @@ class Run(Actor):
     async def stopping(self) -> None:
         """The daemon goes down: end the work, and let the followers have the last event."""
         if self._recorder.outcome is None:
-            self._cut_short = Failed(Code.DRAINING, "the daemon is shutting down")
-            self._scope.cancel()
+            self._cut(Failed(Code.DRAINING, "the daemon is shutting down"))
         await self._worked.wait()
         await self._wait_deserted()
 
@@ -233,11 +232,15 @@ class Run(Actor):
             failure = Failed(Code.INTERNAL, "the run failed inside the daemon; its log says more")
             self._observe(StreamFailed(self.ref.name, type(self._work).__name__, repr(error)))
         finally:
-            if self._scope.cancel_called:
-                failure = failure or self._cut_short
-            self._recorder.record([failure or Failed(Code.INTERNAL, "the run ended without a result")])
+            nothing = Failed(Code.INTERNAL, "the run ended without a result")
+            self._recorder.record([failure or self._cut_short or nothing])
             self._report()
             self._worked.set()
+
+    def _cut(self, why: Failed) -> None:
+        """Cancel the work; the first reason is the one that is told."""
+        self._cut_short = self._cut_short or why
+        self._scope.cancel()
 
     async def _watch_followers(self) -> None:
         """Cancel an attached run that is deserted; end the actor once the work is done and nobody reads."""
@@ -250,8 +253,7 @@ class Run(Actor):
             await self._readers.wait_until(lambda: self._followers)
         if not self._followers:
             if not self._identity.detached and self._recorder.outcome is None:
-                self._cut_short = Failed(Code.CANCELLED, "the caller went away")
-                self._scope.cancel()
+                self._cut(Failed(Code.CANCELLED, "the caller went away"))
             await self._worked.wait()
         return not self._followers
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -153,7 +154,7 @@ class Runner(Actor):
         try:
             async with _scratch_directory() as self._scratch:
                 launch = self._driver.launch(self._options, self._scratch, self._resume)
-                await trio.Path(launch.env.get("TMPDIR", self._scratch)).mkdir(exist_ok=True)
+                _make(launch.env.get("TMPDIR", self._scratch))
                 async with (
                     open_process(launch, marker=self._marker, grace=self._limits.kill) as self._process,
                     trio.open_nursery() as nursery,
@@ -350,6 +351,11 @@ async def _scratch_directory() -> AsyncGenerator[str]:
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + REMOVE):
             await _remove(path)
+
+
+def _make(directory: str) -> None:
+    """Make the agent's own directory for temporary files; not in a thread, for all of them may be taken."""
+    Path(directory).mkdir(parents=True, exist_ok=True)
 
 
 async def _remove(path: str) -> None:

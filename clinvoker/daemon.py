@@ -114,7 +114,7 @@ async def run_daemon(
                     up = Up(await serving.start(start_server))
                     _log.info("listening", urls=up.urls, backends=sorted(backends))
                     task_status.started(up)
-                    await _wait_for_end(signals, stop or trio.Event(), take_new_settings)
+                    await _wait_for_end(signals, trio.Event() if stop is None else stop, take_new_settings)
                     guarding.start_soon(_give_way_to_second, signals)
                     service.stopping = True
                     await _drain(refs["limiter"], settings)

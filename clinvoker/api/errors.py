@@ -23,6 +23,8 @@ TABLE: dict[Code, tuple[int, str]] = {
     Code.TIMEOUT: (504, "timeout_error"),
     Code.CANCELLED: (409, "api_error"),
     Code.READER_TOO_SLOW: (409, "api_error"),
+    Code.STORAGE: (500, "api_error"),
+    Code.INTERRUPTED: (500, "api_error"),
     Code.BACKEND_UNAVAILABLE: (503, "backend_error"),
     Code.NOT_INSTALLED: (503, "backend_error"),
     Code.NOT_LOGGED_IN: (503, "backend_error"),

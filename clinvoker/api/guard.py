@@ -4,8 +4,10 @@
 configured, everything but `/health` needs one (contract, section 7).
 """
 
+import re
 import secrets
 from collections.abc import Iterable, Mapping, MutableMapping
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -18,7 +20,7 @@ from clinvoker.http.inbox import Message
 OPEN_PATHS = frozenset({"/health"})
 """Answered without a key, compared exactly."""
 
-LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?")
 
 REQUEST_ID = "clinvoker.request_id"
 """Where the scope of a request has its id, which its answer carries whoever gives it."""
@@ -40,7 +42,7 @@ class Guard:
         """Take settings for the requests to come."""
         self._keys = settings.api_keys
         self._origins = frozenset(settings.server.cors_allowed_origins)
-        self._hosts = LOOPBACK_HOSTS | {_host_name(host) for host in settings.server.allowed_hosts}
+        self._hosts = frozenset(_host_name(host) for host in settings.server.allowed_hosts)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve an ASGI connection."""
@@ -64,7 +66,8 @@ class Guard:
             await self._app(scope, receive, _with_headers(send, _cors(origin)))
 
     def _check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        if _host_name(headers.get("host", "")) not in self._hosts:
+        host = _host_name(headers.get("host", ""))
+        if not host or not (_is_loopback(host) or host in self._hosts):
             raise Refusal(Code.FORBIDDEN, "this Host is not one that the daemon answers to", param="host")
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins:
@@ -91,20 +94,25 @@ def _presented(scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
+    return {name.decode("latin-1").lower(): value.decode(errors="replace") for name, value in raw}
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header: no port, lower case, without the root's dot."""
-    name = host.lower()
-    if name.startswith("["):
-        return name.partition("]")[0] + "]"
-    return name.partition(":")[0].rstrip(".")
+    """The name in a Host header: no port, lower case, without the root's dot. Empty if there is none."""
+    found = _HOST.fullmatch(host.lower())
+    return found[1].rstrip(".") if found else ""
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return (IPv6Address(name[1:-1]) if name.startswith("[") else IPv4Address(name)).is_loopback
+    except ValueError:
+        return name == "localhost"
 
 
 def _cors(origin: str) -> list[tuple[bytes, bytes]]:
     return [
-        (b"access-control-allow-origin", origin.encode("latin-1")),
+        (b"access-control-allow-origin", origin.encode()),
         (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
         (b"access-control-allow-headers", b"authorization, content-type, x-api-key, last-event-id"),
         (b"vary", b"origin"),

@@ -35,6 +35,8 @@ class Tools:
     def __init__(self, out: Outbox) -> None:
         self._out = out
         self._tools: dict[str, _Tool] = {}
+        self.refused: list[str] = []
+        """The names of those that were refused leave."""
 
     def update(self, news: ToolCall) -> None:
         """Take what the agent says of a call."""
@@ -52,7 +54,9 @@ class Tools:
 
     def denied(self, tool_call_id: str) -> None:
         """Report a call that was refused leave."""
-        self._finish(self._tools[tool_call_id], DENIED, is_error=True)
+        tool = self._tools[tool_call_id]
+        self.refused.append(tool.name)
+        self._finish(tool, DENIED, is_error=True)
 
     def _known(self, news: ToolCall) -> _Tool:
         tool = self._tools.get(news.tool_call_id)

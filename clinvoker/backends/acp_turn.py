@@ -114,7 +114,8 @@ class Turn:
                 return Failed(Code.BACKEND_ERROR, f"the model's answer broke off (the agent says {reason})")
             case reason:
                 stop_reason = _STOP_REASONS.get(reason, "end_turn")
-                return Complete(stop_reason, _usage(result, self.cost, cost_before))
+                usage = _usage(result, self.cost, cost_before)
+                return Complete(stop_reason, usage, denied=tuple(dict.fromkeys(self.tools.refused)))
 
     def _cut(self) -> None:
         self._text.cut()

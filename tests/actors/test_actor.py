@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from contextlib import closing
 
 import pytest
@@ -75,14 +76,14 @@ class Diary(Actor):
 # The three outcomes of a message.
 
 
-async def test_it_starts_before_the_first_message_and_stops_after_the_last():
+async def test_it_starts_before_the_first_message_and_stops_after_the_last(autojump_clock):
     diary = Diary()
     async with running(diary) as one:
         assert await one.ref.ask(Do("this")) == "this"
     assert diary.pages == ["started", "this", "stopped"]
 
 
-async def test_a_refusal_keeps_it_alive():
+async def test_a_refusal_keeps_it_alive(autojump_clock):
     async with running(Diary()) as one:
         with pytest.raises(Refusal):
             await one.ref.ask(Do("refuse"))
@@ -90,7 +91,7 @@ async def test_a_refusal_keeps_it_alive():
         assert await one.ref.ask(Do("on")) == "on"
 
 
-async def test_a_crash_ends_it_and_is_what_its_supervisor_gets():
+async def test_a_crash_ends_it_and_is_what_its_supervisor_gets(autojump_clock):
     diary = Diary()
     async with running(diary) as one:
         with pytest.raises(ActorDied):
@@ -102,18 +103,17 @@ async def test_a_crash_ends_it_and_is_what_its_supervisor_gets():
 
 
 @pytest.mark.parametrize("message", [Produce("crash in admit"), Produce("fail")])
-async def test_a_crash_in_admit_ends_it_a_crash_in_produce_does_not(message):
+async def test_a_crash_in_admit_ends_it_a_crash_in_produce_does_not(message, autojump_clock):
     async with running(Diary()) as one:
-        with pytest.raises(ActorDied):
-            with closing(await one.ref.stream(message)) as numbers:
-                async for _ in numbers:
-                    pass
+        with pytest.raises(ActorDied), closing(await one.ref.stream(message)) as numbers:
+            async for _ in numbers:
+                pass
         await settle()
         assert one.ended.is_set() is (message.what == "crash in admit")
 
 
 @pytest.mark.parametrize("message", [Do("x"), Produce()])
-async def test_a_message_it_does_not_know_is_a_crash_and_not_silence(message):
+async def test_a_message_it_does_not_know_is_a_crash_and_not_silence(message, autojump_clock):
     async with running(Actor()) as one:
         with pytest.raises(ActorDied):
             await (one.ref.ask(message) if isinstance(message, Ask) else one.ref.stream(message))
@@ -121,14 +121,14 @@ async def test_a_message_it_does_not_know_is_a_crash_and_not_silence(message):
         assert [type(leaf) for leaf in leaves(one.error)] == [TypeError]
 
 
-async def test_a_crash_at_the_start_answers_who_asked_already():
+async def test_a_crash_at_the_start_answers_who_asked_already(autojump_clock):
     async with running(Diary(crash_at_start=True)) as one:
         with pytest.raises(ActorDied):
             await one.ref.ask(Do("anything"))
         assert one.ended.is_set()
 
 
-async def test_a_stream_that_crashes_is_reported():
+async def test_a_stream_that_crashes_is_reported(autojump_clock):
     records = Records()
     async with running(Diary(), records) as one:
         with closing(await one.ref.stream(Produce("fail"))) as numbers:
@@ -138,7 +138,7 @@ async def test_a_stream_that_crashes_is_reported():
     assert records == [StreamFailed("diary", "Produce", "ValueError('in produce')")]
 
 
-async def test_a_stream_that_is_refused_midway_is_told_so_and_not_reported():
+async def test_a_stream_that_is_refused_midway_is_told_so_and_not_reported(autojump_clock):
     records = Records()
     async with running(Diary(), records) as one:
         with closing(await one.ref.stream(Produce("refuse"))) as numbers:
@@ -148,7 +148,7 @@ async def test_a_stream_that_is_refused_midway_is_told_so_and_not_reported():
     assert records == []
 
 
-async def test_its_loop_answers_a_ping():
+async def test_its_loop_answers_a_ping(autojump_clock):
     async with running(Actor()) as one:
         assert await one.ref.ask(Ping()) is None
 
@@ -156,7 +156,7 @@ async def test_its_loop_answers_a_ping():
 # The end.
 
 
-async def test_end_never_cuts_a_handler():
+async def test_end_never_cuts_a_handler(autojump_clock):
     diary = Diary()
     async with running(diary) as one, trio.open_nursery() as nursery:
         nursery.start_soon(one.ref.ask, Do("wait"))
@@ -171,7 +171,7 @@ async def test_end_never_cuts_a_handler():
     assert one.error is None
 
 
-async def test_end_leaves_the_message_after_the_one_in_hand():
+async def test_end_leaves_the_message_after_the_one_in_hand(autojump_clock):
     diary = Diary()
     async with running(diary) as one:
         await one.ref.tell(Note("end"))
@@ -180,7 +180,7 @@ async def test_end_leaves_the_message_after_the_one_in_hand():
     assert diary.pages == ["started", "end", "stopped"]
 
 
-async def test_ended_before_it_ran_it_still_starts_and_stops_in_order():
+async def test_ended_before_it_ran_it_still_starts_and_stops_in_order(autojump_clock):
     diary = Diary()
     diary.end()
     async with running(diary) as one:
@@ -188,7 +188,7 @@ async def test_ended_before_it_ran_it_still_starts_and_stops_in_order():
     assert diary.pages == ["started", "stopped"]
 
 
-async def test_stopping_comes_before_the_streams_are_cut():
+async def test_stopping_comes_before_the_streams_are_cut(autojump_clock):
     diary = Diary()
     async with running(diary) as one:
         with closing(await one.ref.stream(Produce())) as numbers:

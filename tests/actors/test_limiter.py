@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from contextlib import closing
 
 import pytest
@@ -17,7 +18,7 @@ async def hold(ref, held, name, done):
         await done.wait()
 
 
-async def test_only_so_many_run_at_once_and_the_next_gets_the_place_that_is_given_back():
+async def test_only_so_many_run_at_once_and_the_next_gets_the_place_that_is_given_back(autojump_clock):
     done = [trio.Event() for _ in range(4)]
     held = []
     async with running(Limiter(2, 10, Records())) as one, trio.open_nursery() as nursery:
@@ -33,7 +34,7 @@ async def test_only_so_many_run_at_once_and_the_next_gets_the_place_that_is_give
     assert held == [0, 1, 2, 3]
 
 
-async def test_beyond_the_line_it_refuses_at_once():
+async def test_beyond_the_line_it_refuses_at_once(autojump_clock):
     held, done = [], trio.Event()
     async with running(Limiter(1, 1, Records())) as one, trio.open_nursery() as nursery:
         for name in range(2):
@@ -46,7 +47,7 @@ async def test_beyond_the_line_it_refuses_at_once():
         done.set()
 
 
-async def test_a_burst_gets_exactly_the_places_and_the_line_never_one_more():
+async def test_a_burst_gets_exactly_the_places_and_the_line_never_one_more(autojump_clock):
     accepted, refused = [], []
 
     async def take(ref):
@@ -67,7 +68,7 @@ async def test_a_burst_gets_exactly_the_places_and_the_line_never_one_more():
                 replies.close()
 
 
-async def test_without_a_line_a_free_place_is_still_granted():
+async def test_without_a_line_a_free_place_is_still_granted(autojump_clock):
     async with running(Limiter(1, 0, Records())) as one:
         with closing(await one.ref.stream(Take("me"))) as permit:
             await permit.next()
@@ -78,7 +79,7 @@ async def test_without_a_line_a_free_place_is_still_granted():
             await permit.next()
 
 
-async def test_draining_it_takes_nobody_new_and_lets_those_in_line_go_on():
+async def test_draining_it_takes_nobody_new_and_lets_those_in_line_go_on(autojump_clock):
     held, done = [], trio.Event()
     async with running(Limiter(1, 1, Records())) as one, trio.open_nursery() as nursery:
         for name in range(2):
@@ -114,7 +115,7 @@ async def test_it_is_idle_only_when_nobody_runs_and_nobody_waits(autojump_clock)
                 await idle.next()
 
 
-async def test_what_it_reports_is_what_there_is():
+async def test_what_it_reports_is_what_there_is(autojump_clock):
     records = Records()
     held, done = [], trio.Event()
     async with running(Limiter(1, 5, records)) as one:
@@ -128,7 +129,7 @@ async def test_what_it_reports_is_what_there_is():
     assert records[-1] == QueueLevel(0, 0)
 
 
-async def test_cancelled_at_any_step_a_taker_gives_its_place_back():
+async def test_cancelled_at_any_step_a_taker_gives_its_place_back(autojump_clock):
     step = 0
     reached = True
     while reached:

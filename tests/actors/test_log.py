@@ -27,7 +27,9 @@ def test_entries_are_numbered_from_one_without_gaps():
     entries = log.after(0, 10)
     assert numbers(entries) == [1, 2, 3]
     assert [entry.type for entry in entries] == ["message", "thinking", "complete"]
-    assert {(entry.run_id, entry.session_id, entry.backend) for entry in entries} == {("run_1", "ses_1", "echo")}
+    assert {(entry.run_id, entry.session_id, entry.backend) for entry in entries} == {
+        ("run_1", "ses_1", "echo")
+    }
     assert entries[2].task == 3
     assert log.last == 3
 

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from contextlib import closing
 
 import pytest
@@ -69,7 +70,7 @@ class Counter(Actor):
                 await emit(number)
                 self.emitted.append(number)
             if message.fails:
-                raise ValueError("half way")
+                raise ValueError("half way")  # noqa: TRY301 - it has to pass the clauses below
             self.outcome = "finished"
         except trio.Cancelled:
             self.outcome = "cancelled"
@@ -87,7 +88,7 @@ def counter():
 # Tell.
 
 
-async def test_a_tell_is_handled_in_order_and_answers_nothing(counter):
+async def test_a_tell_is_handled_in_order_and_answers_nothing(counter, autojump_clock):
     async with running(counter) as one:
         assert await one.ref.tell(Add(2)) is None
         await one.ref.tell(Add(3))
@@ -107,7 +108,7 @@ async def test_a_tell_waits_for_room_in_a_full_mailbox(autojump_clock):
         assert (await mailbox.get()).message == Add(3), "the one that gave up left nothing behind"
 
 
-async def test_a_tell_that_waits_for_room_is_told_of_the_actors_end():
+async def test_a_tell_that_waits_for_room_is_told_of_the_actors_end(autojump_clock):
     mailbox = Mailbox("full", capacity=1)
     await mailbox.ref.tell(Add(1))
     died = []
@@ -127,26 +128,26 @@ async def test_a_tell_that_waits_for_room_is_told_of_the_actors_end():
 # Ask.
 
 
-async def test_an_ask_returns_the_answer_even_if_it_is_none_or_false():
+async def test_an_ask_returns_the_answer_even_if_it_is_none_or_false(autojump_clock):
     reply = Reply()
     reply.answer(None)
     assert await reply.wait() is None
 
 
-async def test_a_refusal_reaches_the_asker_as_it_is(counter):
+async def test_a_refusal_reaches_the_asker_as_it_is(counter, autojump_clock):
     async with running(counter) as one:
         with pytest.raises(Refusal, match="no") as caught:
             await one.ref.ask(Deny())
         assert caught.value.code is Code.FORBIDDEN
 
 
-async def test_a_crash_reaches_the_asker_as_actor_died(counter):
+async def test_a_crash_reaches_the_asker_as_actor_died(counter, autojump_clock):
     async with running(counter) as one:
         with pytest.raises(ActorDied):
             await one.ref.ask(Crash())
 
 
-async def test_the_answer_to_an_asker_who_left_is_dropped_and_the_message_handled(counter):
+async def test_the_answer_to_an_asker_who_left_is_dropped_and_the_message_handled(counter, autojump_clock):
     async with running(counter) as one:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.ref.ask, Slow())
@@ -156,7 +157,7 @@ async def test_the_answer_to_an_asker_who_left_is_dropped_and_the_message_handle
         assert await one.ref.ask(Total()) == 1
 
 
-async def test_an_ask_or_a_stream_to_a_full_mailbox_is_refused_at_once():
+async def test_an_ask_or_a_stream_to_a_full_mailbox_is_refused_at_once(autojump_clock):
     mailbox = Mailbox("full", capacity=1)
     await mailbox.ref.tell(Add(1))
     for call in (mailbox.ref.ask(Total()), mailbox.ref.stream(Count(1))):
@@ -169,14 +170,14 @@ async def test_an_ask_or_a_stream_to_a_full_mailbox_is_refused_at_once():
 # Stream.
 
 
-async def test_a_stream_is_iterated_to_its_end(counter):
+async def test_a_stream_is_iterated_to_its_end(counter, autojump_clock):
     async with running(counter) as one:
         with closing(await one.ref.stream(Count(3))) as numbers:
             assert [number async for number in numbers] == [0, 1, 2]
             assert [number async for number in numbers] == [], "and its end is an end for good"
 
 
-async def test_a_stream_that_is_refused_is_refused_before_anything_else(counter):
+async def test_a_stream_that_is_refused_is_refused_before_anything_else(counter, autojump_clock):
     async with running(counter) as one:
         with pytest.raises(Refusal) as caught:
             await one.ref.stream(Count(3, refused=True))
@@ -184,7 +185,7 @@ async def test_a_stream_that_is_refused_is_refused_before_anything_else(counter)
         assert counter.outcome is None
 
 
-async def test_a_producer_is_at_most_two_answers_ahead_of_its_reader(counter):
+async def test_a_producer_is_at_most_two_answers_ahead_of_its_reader(counter, autojump_clock):
     async with running(counter) as one:
         with closing(await one.ref.stream(Count(100))) as numbers:
             await settle()
@@ -192,7 +193,9 @@ async def test_a_producer_is_at_most_two_answers_ahead_of_its_reader(counter):
             assert await numbers.next() == 0
 
 
-async def test_when_the_reader_leaves_the_work_is_cancelled_and_sees_no_other_exception(counter):
+async def test_when_the_reader_leaves_the_work_is_cancelled_and_sees_no_other_exception(
+    counter, autojump_clock
+):
     async with running(counter) as one:
         with closing(await one.ref.stream(Count(100))) as numbers:
             await numbers.next()
@@ -201,7 +204,7 @@ async def test_when_the_reader_leaves_the_work_is_cancelled_and_sees_no_other_ex
         assert await one.ref.ask(Total()) == 0, "the actor lives on"
 
 
-async def test_a_reader_who_leaves_before_acceptance_leaves_no_work_behind(counter):
+async def test_a_reader_who_leaves_before_acceptance_leaves_no_work_behind(counter, autojump_clock):
     async with running(counter) as one:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one.ref.ask, Slow())
@@ -215,18 +218,18 @@ async def test_a_reader_who_leaves_before_acceptance_leaves_no_work_behind(count
         assert len(counter.nursery.child_tasks) == 0
 
 
-async def test_a_stream_that_fails_is_never_a_silent_end(counter):
+async def test_a_stream_that_fails_is_never_a_silent_end(counter, autojump_clock):
     async with running(counter) as one:
         with closing(await one.ref.stream(Count(2, fails=True))) as numbers:
             seen = []
-            with pytest.raises(ActorDied, match="half way") as caught:
+            with pytest.raises(ActorDied, match="half way") as caught:  # noqa: PT012 - what came before counts
                 async for number in numbers:
                     seen.append(number)  # noqa: PERF401 - it ends by an exception
             assert seen == [0, 1], "what came before it is delivered"
             assert isinstance(caught.value.__cause__, ValueError), "the reader's log can say why"
 
 
-async def test_when_the_actor_crashes_its_streams_raise(counter):
+async def test_when_the_actor_crashes_its_streams_raise(counter, autojump_clock):
     async with running(counter) as one:
         with closing(await one.ref.stream(Count(100))) as numbers:
             await numbers.next()
@@ -237,14 +240,16 @@ async def test_when_the_actor_crashes_its_streams_raise(counter):
                     pass
 
 
-async def test_next_raises_when_there_is_none(counter):
+async def test_next_raises_when_there_is_none(counter, autojump_clock):
     async with running(counter) as one:
-        with closing(await one.ref.stream(Count(0))) as numbers:
-            with pytest.raises(ActorDied, match="ended early"):
-                await numbers.next()
+        with (
+            closing(await one.ref.stream(Count(0))) as numbers,
+            pytest.raises(ActorDied, match="ended early"),
+        ):
+            await numbers.next()
 
 
-async def test_close_is_synchronous_and_works_in_a_cancelled_task(counter):
+async def test_close_is_synchronous_and_works_in_a_cancelled_task(counter, autojump_clock):
     async with running(counter) as one:
         replies = []
 
@@ -268,7 +273,7 @@ async def test_close_is_synchronous_and_works_in_a_cancelled_task(counter):
 # The end of the actor.
 
 
-async def test_everyone_who_waits_is_answered_when_the_actor_ends(counter):
+async def test_everyone_who_waits_is_answered_when_the_actor_ends(counter, autojump_clock):
     died = []
 
     async def expect_death(call, *args):
@@ -287,7 +292,7 @@ async def test_everyone_who_waits_is_answered_when_the_actor_ends(counter):
     assert len(died) == 3
 
 
-async def test_after_the_actors_end_every_call_raises():
+async def test_after_the_actors_end_every_call_raises(autojump_clock):
     mailbox = Mailbox("late")
     assert mailbox.ref.alive
     mailbox.close()
@@ -297,7 +302,7 @@ async def test_after_the_actors_end_every_call_raises():
             await call
 
 
-async def test_the_mailbox_counts_what_waits():
+async def test_the_mailbox_counts_what_waits(autojump_clock):
     mailbox = Mailbox("deep")
     assert mailbox.depth == 0
     await mailbox.put(Envelope(Add(1)))

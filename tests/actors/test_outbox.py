@@ -1,8 +1,9 @@
+# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 import pytest
 import trio
 
-from actors.messages import Complete, Failed, Message
 from actors.errors import Code
+from actors.messages import Complete, Failed, Message
 from actors.outbox import LIMIT, Outbox
 from tests.actors.support import settle
 
@@ -11,7 +12,7 @@ def words(*texts):
     return [Message(text) for text in texts]
 
 
-async def test_everything_new_is_taken_at_once_and_in_order():
+async def test_everything_new_is_taken_at_once_and_in_order(autojump_clock):
     box = Outbox()
     for event in words("a", "b"):
         box.put(event)
@@ -30,7 +31,7 @@ async def test_taking_waits_for_the_first_event(autojump_clock):
 
 
 @pytest.mark.parametrize("last", [Complete("end_turn"), Failed(Code.CRASHED, "gone")])
-async def test_the_first_terminal_event_closes_it(last):
+async def test_the_first_terminal_event_closes_it(last, autojump_clock):
     box = Outbox()
     for event in (Message("a"), last, Message("late"), Failed(Code.INTERNAL, "second")):
         box.put(event)
@@ -39,7 +40,7 @@ async def test_the_first_terminal_event_closes_it(last):
     assert box.ended
 
 
-async def test_room_is_waited_for_only_beyond_the_limit():
+async def test_room_is_waited_for_only_beyond_the_limit(autojump_clock):
     box = Outbox()
     for _ in range(LIMIT):
         box.put(Message("x"))
@@ -59,7 +60,7 @@ async def test_room_is_waited_for_only_beyond_the_limit():
         await waited.wait()
 
 
-async def test_no_one_who_waits_is_forgotten_when_others_wait_too():
+async def test_no_one_who_waits_is_forgotten_when_others_wait_too(autojump_clock):
     box = Outbox()
     ended = []
 
@@ -79,7 +80,7 @@ async def test_no_one_who_waits_is_forgotten_when_others_wait_too():
     assert sorted(ended) == [1, 2]
 
 
-async def test_closed_it_lets_everyone_go_and_drops_what_comes():
+async def test_closed_it_lets_everyone_go_and_drops_what_comes(autojump_clock):
     box = Outbox()
     for _ in range(LIMIT + 1):
         box.put(Message("x"))

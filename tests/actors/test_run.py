@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from contextlib import closing, suppress
 
 import pytest
@@ -131,7 +132,7 @@ async def test_a_follower_who_lags_behind_what_is_kept_is_told_so(autojump_clock
 # The one terminal event.
 
 
-async def raise_refusal(recorder):
+async def raise_refusal(_recorder):
     raise Refusal(Code.BACKEND_OVERLOADED, "later", retry_after=7.0)
 
 
@@ -140,7 +141,7 @@ async def crash(recorder):
     raise ValueError("secret detail")
 
 
-async def driver_crash(recorder):
+async def driver_crash(_recorder):
     raise ActorDied("the runner is gone")
 
 
@@ -148,7 +149,7 @@ async def fail(recorder):
     recorder.record([Message("a"), Failed(Code.CRASHED, "gone")])
 
 
-async def nothing(recorder):
+async def nothing(_recorder):
     pass
 
 
@@ -262,11 +263,11 @@ async def test_a_follower_who_never_reads_delays_the_stop_by_the_shutdown_time_o
 async def test_work_that_will_not_stop_still_ends_in_one_event(autojump_clock):
     records = Records()
 
-    async def stubborn(recorder):
+    async def stubborn(_recorder):
         with trio.CancelScope(shield=True):
             await trio.sleep(30)
 
-    async with running(a_run(stubborn, records=records), shutdown=1.0) as one:
+    async with running(a_run(stubborn, identity=DETACHED, records=records), shutdown=1.0) as one:
         await settle()
         await one.child.stop()
     [ended] = records.of(RunEnded)
@@ -465,5 +466,3 @@ async def test_a_message_it_does_not_know_ends_the_run_with_one_event(autojump_c
                 await one.ref.stream(Unknown())
             rest = [entry async for page in pages for entry in page]
     assert len(terminals(rest)) == 1
-
-

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from contextlib import closing, suppress
 
 import pytest
@@ -123,6 +124,7 @@ def world():
 async def test_a_turn_passes_on_the_agents_events_and_gives_the_runner_back(world, autojump_clock):
     async with world:
         assert await world.turn() == [Message("hello"), Complete("end_turn")]
+        await settle()
         assert world.pool.open == 0
         assert await world.session.ref.ask(Describe()) is not None
         [turn] = world.agent.turns

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from collections import Counter
 from contextlib import suppress
 from functools import partial
@@ -11,6 +12,7 @@ from actors.actor import Actor
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ask, Tell
 from actors.supervisor import (
+    Child,
     ChildSpec,
     Count,
     DynamicSupervisor,
@@ -80,6 +82,10 @@ def supervise(names, diary, records, strategy=Strategy.ONE_FOR_ONE, intensity=In
     return Supervisor(specs, records, strategy, intensity)
 
 
+EDGE = 1e-9
+"""What floating point may do to the edge of a window."""
+
+
 def lives(diary, event):
     return [line.split()[0] for line in diary if line.endswith(event)]
 
@@ -124,24 +130,26 @@ async def test_who_waits_for_an_answer_at_the_end_gets_one(autojump_clock):
             await supervisor.refs[name].ask(WhoAreYou())
         died.append(name)
 
-    async with trio.open_nursery() as asking:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(supervisor.run)
-            for name in "ab":
-                await supervisor.refs[name].tell(Hang())
-                asking.start_soon(ask, name)
-            await settle()
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as asking, trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        for name in "ab":
+            await supervisor.refs[name].tell(Hang())
+            asking.start_soon(ask, name)
+        await settle()
+        nursery.cancel_scope.cancel()
     assert sorted(died) == ["a", "b"]
     assert not any(ref.alive for ref in supervisor.refs.values())
 
 
-async def test_a_crash_while_stopping_is_reported_and_keeps_nobody_from_stopping():
+async def test_a_crash_while_stopping_is_reported_and_keeps_nobody_from_stopping(autojump_clock):
     diary, records = [], Records()
     async with trio.open_nursery() as nursery:
         await nursery.start(supervise("ab", diary, records, fails_to_stop=True).run)
         nursery.cancel_scope.cancel()
-    assert [(record.child, record.restarted) for record in records.of(ChildEnded)] == [("b", False), ("a", False)]
+    assert [(record.child, record.restarted) for record in records.of(ChildEnded)] == [
+        ("b", False),
+        ("a", False),
+    ]
 
 
 # Restarts.
@@ -164,7 +172,9 @@ async def test_a_crash_takes_along_whom_the_strategy_says(strategy, again, stopp
         await supervisor.refs["b"].tell(Crash())
         await trio.sleep(1)
         assert lives(diary, "made") == again
-        assert lives(diary, "stopped") == ["b", *stopped], "the crashed one leaves first, the others in reverse"
+        assert lives(diary, "stopped") == ["b", *stopped], (
+            "the crashed one leaves first, the others in reverse"
+        )
         [ended] = records.of(ChildEnded)
         assert (ended.child, ended.restarted) == ("b", True)
         assert [repr(leaf) for leaf in leaves(ended.error)] == ["RuntimeError('b crashed')"]
@@ -193,7 +203,7 @@ async def test_a_message_sent_while_it_restarts_is_answered_by_the_next_incarnat
         nursery.cancel_scope.cancel()
 
 
-async def test_a_message_sent_before_the_start_is_answered():
+async def test_a_message_sent_before_the_start_is_answered(autojump_clock):
     supervisor = supervise("a", [], Records())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(supervisor.run)
@@ -274,11 +284,13 @@ def test_there_are_never_more_restarts_in_any_window_than_the_intensity_allows(m
     with suppress(BaseExceptionGroup):
         trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     for start in restarts:
-        inside = [at for at in restarts if start <= at <= start + window]
+        inside = [at for at in restarts if start <= at < start + window - EDGE]
         assert len(inside) <= most
     if exhausted:
         last = exhausted[0]
-        assert sum(1 for at in restarts if last - window <= at) == most, "and it does not give up sooner"
+        assert sum(1 for at in restarts if last - window - EDGE <= at) >= most, (
+            "and it does not give up sooner"
+        )
     else:
         assert len(restarts) == len(pauses)
 
@@ -318,6 +330,16 @@ async def test_cancelled_just_when_it_starts_a_child_it_does_not_hang(autojump_c
     assert Counter(lives(diary, "made")) == Counter(lives(diary, "stopped"))
 
 
+async def test_a_child_stopped_before_its_first_step_never_runs(autojump_clock):
+    diary = []
+    child = Child("a", partial(Worker, "a", diary), 2.0)
+    async with trio.open_nursery() as nursery:
+        child.start(nursery, Records(), lambda _child, _error: None)
+        await child.stop()
+    assert diary == []
+    assert trio.current_time() == 0
+
+
 # The dynamic variant.
 
 
@@ -330,7 +352,7 @@ async def spawn(ref, name, diary, **how):
     return await ref.ask(Spawn(name, Worker(name, diary, **how)))
 
 
-async def test_children_come_and_go_by_name(diary):
+async def test_children_come_and_go_by_name(diary, autojump_clock):
     async with running(DynamicSupervisor("things", Records(), limit=9)) as one:
         child = await spawn(one.ref, "a", diary)
         assert await child.ask(WhoAreYou()) == 1
@@ -344,7 +366,7 @@ async def test_children_come_and_go_by_name(diary):
         assert not child.alive
 
 
-async def test_a_crash_ends_that_child_only_and_is_reported(diary):
+async def test_a_crash_ends_that_child_only_and_is_reported(diary, autojump_clock):
     records = Records()
     async with running(DynamicSupervisor("things", records, limit=9)) as one:
         crashing, other = await spawn(one.ref, "a", diary), await spawn(one.ref, "b", diary)
@@ -357,14 +379,14 @@ async def test_a_crash_ends_that_child_only_and_is_reported(diary):
             await crashing.ask(WhoAreYou())
 
 
-async def test_an_orderly_end_is_not_reported(diary):
+async def test_an_orderly_end_is_not_reported(diary, autojump_clock):
     records = Records()
     async with running(DynamicSupervisor("things", records, limit=9)) as one:
         await (await spawn(one.ref, "a", diary)).tell(End())
     assert records == []
 
 
-async def test_beyond_the_limit_it_is_busy_until_one_has_gone(diary):
+async def test_beyond_the_limit_it_is_busy_until_one_has_gone(diary, autojump_clock):
     async with running(DynamicSupervisor("things", Records(), limit=1)) as one:
         child = await spawn(one.ref, "a", diary)
         with pytest.raises(Refusal) as caught:
@@ -375,7 +397,7 @@ async def test_beyond_the_limit_it_is_busy_until_one_has_gone(diary):
         await spawn(one.ref, "b", diary)
 
 
-async def test_a_name_is_given_once(diary):
+async def test_a_name_is_given_once(diary, autojump_clock):
     async with running(DynamicSupervisor("things", Records(), limit=9)) as one:
         await spawn(one.ref, "a", diary)
         with pytest.raises(Refusal):
@@ -410,7 +432,7 @@ async def test_a_child_that_does_not_stop_is_cancelled_after_its_time(diary, aut
     assert one.error is None
 
 
-async def test_a_child_spawned_in_the_very_moment_of_the_stop_is_stopped_too(diary):
+async def test_a_child_spawned_in_the_very_moment_of_the_stop_is_stopped_too(diary, autojump_clock):
     async with running(DynamicSupervisor("things", Records(), limit=9)) as one:
         child = await spawn(one.ref, "a", diary)
         await one.child.stop()

@@ -1,7 +1,8 @@
 """2. What the daemon itself adds: the first token over HTTP, less the first token on the agent's own protocol.
 
 Both from the request to the first piece of the answer, on a warm agent of the same kind in a session of its own, in turns:
-once with our driver on the agent's pipes and nothing else, once through the whole daemon and a new connection. The
+once with our driver on the agent's pipes and nothing else, once through the whole daemon and a new connection. The two have
+a home each, change places every turn, and rest before it, so that what an agent does after its turn burdens neither. The
 agents are replaced a few times, for two processes of one program are never equally fast.
 
 The driver's parsing is on both sides. The client's connection and the reading of the stream count as the daemon's.
@@ -42,6 +43,8 @@ TURNS = 20
 _UNCOUNTED = 4
 """First turns of each, in which programs still warm up."""
 
+_REST = 0.05
+
 
 def measure(place: Path, runs: int = RUNS) -> Iterator[Table]:
     """One table: a row an agent."""
@@ -65,11 +68,14 @@ def measure(place: Path, runs: int = RUNS) -> Iterator[Table]:
 
 
 def _measure(name: str, url: str, place: Path) -> tuple[list[float], list[float]]:
-    settings = echo() if name == "echo" else real(name, url, place / "homes")
-    with Daemon(place, backends={name: settings}) as daemon:
+    with Daemon(place, backends={name: _settings(name, url, place / "through")}) as daemon:
         daemon.wait_listening()
-        driver = _driver(name, settings, place)
+        driver = _driver(name, _settings(name, url, place / "alone"), place)
         return trio.run(partial(_take_turns, driver, daemon, name, place))
+
+
+def _settings(name: str, url: str, home: Path) -> dict[str, Any]:
+    return echo() if name == "echo" else real(name, url, home)
 
 
 def _driver(name: str, settings: dict[str, Any], home: Path) -> Driver:
@@ -93,13 +99,17 @@ async def _take_turns(
                 settle(daemon.pid)
             prompt = f"please say this again, number {turn}"
             expected = prompt if name == "echo" else f"echo: {prompt}"
-            alone.append(await _first_token(live.link, conversation, prompt, expected))
-            # Blocking on purpose: nothing else is to happen here meanwhile.
-            recording = client.ask(daemon.client.port, prompt, **session)
-            events = recording.events()
-            check(events, expected)
-            session = {"session_id": events[0].event["session_id"]}
-            through.append(first_text(events) - recording.began)
+            for side in (alone, through) if turn % 2 else (through, alone):
+                await trio.sleep(_REST)
+                if side is alone:
+                    alone.append(await _first_token(live.link, conversation, prompt, expected))
+                    continue
+                # Blocking on purpose: nothing else is to happen here meanwhile.
+                recording = client.ask(daemon.client.port, prompt, **session)
+                events = recording.events()
+                check(events, expected)
+                session = {"session_id": events[0].event["session_id"]}
+                through.append(first_text(events) - recording.began)
     return alone[_UNCOUNTED:], through[_UNCOUNTED:]
 
 

@@ -33,3 +33,19 @@ async def daemon(running):
     """The module's daemon, and the five after the test."""
     async with the_five(running):
         yield running
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start daemons that are gone after the test."""
+    daemons = []
+
+    def start(**options):
+        backends = options.pop("backends", {"scripted": scripted(spares=1)})
+        options = {**SERVER, **options}
+        daemons.append(Daemon(tmp_path / str(len(daemons)), backends=backends, **options))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.close()

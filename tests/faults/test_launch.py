@@ -3,19 +3,18 @@
 import os
 import resource
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.support.daemon import AGENT, PYTHON, become_true, scripted
+from tests.support.daemon import AGENT, PYTHON, scripted
 
 pytestmark = pytest.mark.daemon
-BROKEN = Path("/nonexistent")  # the module's fixture puts its files in the place of it
 
 
 def _at(name):
+    """A program that the module's fixtures make, and whose place they know."""
     return {**scripted(), "command": [f"BROKEN/{name}"]}
 
 
@@ -34,6 +33,7 @@ BACKENDS = {
     "mends": _at("mends"),
     "updated": _at("updated"),
     "needs-login": scripted(),
+    "limited": scripted("--refuse", "429", "Slow down. Suggested retry after 7s."),
 }
 
 
@@ -41,13 +41,19 @@ BACKENDS = {
 def programs(tmp_path_factory):
     """Programs that cannot be started, each for another reason."""
     place = tmp_path_factory.mktemp("programs")
-    for name, content in {"forbidden": b"#!/bin/sh\n", "interpreter": b"#!/no/such/shell\n", "empty": b"\x7f"}.items():
+    for name, content in {
+        "forbidden": b"#!/bin/sh\n",
+        "interpreter": b"#!/no/such/shell\n",
+        "empty": b"\x7f",
+    }.items():
         (place / name).write_bytes(content)
         (place / name).chmod(0o755)
     (place / "forbidden").chmod(0o644)
     (place / "directory").mkdir()
     elf = bytearray(Path("/bin/true").read_bytes())
-    elf[18:20] = b"\xf3\x00" if elf[18:20] != b"\xf3\x00" else b"\x3e\x00"  # e_machine: RISC-V, or x86-64 there
+    elf[18:20] = (
+        b"\xf3\x00" if elf[18:20] != b"\xf3\x00" else b"\x3e\x00"
+    )  # e_machine: RISC-V, or x86-64 there
     (place / "foreign").write_bytes(elf)
     shutil.copy("/bin/true", place / "busy")
     (place / "foreign").chmod(0o755)
@@ -106,7 +112,9 @@ async def test_f15_a_program_that_is_installed_meanwhile_is_found(daemon, progra
     assert (await described(daemon, "mends"))["available"]
 
 
-async def test_f16_a_run_goes_on_when_its_program_is_replaced_and_the_next_is_of_the_new_one(daemon, programs):
+async def test_f16_a_run_goes_on_when_its_program_is_replaced_and_the_next_is_of_the_new_one(
+    daemon, programs
+):
     assert (await described(daemon, "updated"))["version"] == "1.0.0"
     async with daemon.client.stream("before{{wait:0.3}} after", "updated") as events:
         await events.until("before")
@@ -141,11 +149,17 @@ async def test_f17_what_the_models_api_said_becomes_a_typed_error(daemon, error,
     assert events.last["content"].get("retry_after") == (7.0 if "7s" in error else None)
 
 
+async def test_f17_a_rate_limit_before_the_turn_has_begun_is_a_429_with_the_wait(daemon):
+    answer = await daemon.client.ask("hello", "limited")
+    assert (answer.status, answer.code) == (429, "backend_rate_limited")
+    assert answer.headers["retry-after"] == "7"
+
+
 async def test_f18_without_descriptors_a_start_is_refused_and_nothing_leaks(daemon):
     client = daemon.client
     body = {"prompt": "hello", "backend": "updated", "ephemeral": True}
     limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-    highest = max(int(fd) for fd in os.listdir(f"/proc/{daemon.pid}/fd"))
+    highest = max(int(fd) for fd in os.listdir(f"/proc/{daemon.pid}/fd"))  # noqa: PTH208 - names, not paths
     try:
         # The connection takes one, so that none is left for a pipe.
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (highest + 2, limits[1]))
@@ -176,8 +190,3 @@ async def test_f18_without_descriptors_nobody_is_let_in_and_then_everybody(daemo
         finally:
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
     assert [answer.json["output"] for answer in answers] == ["late"] * 10
-
-
-def test_f15_the_programs_are_as_broken_as_they_should_be(programs):
-    assert not stat.S_IMODE((programs / "forbidden").stat().st_mode) & 0o111
-    assert become_true

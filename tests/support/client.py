@@ -60,16 +60,21 @@ class Incoming:
         self.status = event.status_code
         self.headers = {name.decode(): value.decode() for name, value in event.headers}
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while True:
-            try:
-                event = await self._event()
-            except (h11.RemoteProtocolError, trio.BrokenResourceError):
-                self.cut = True
-                return
-            if not isinstance(event, h11.Data):
-                return
-            yield bytes(event.data)
+    async def chunk(self) -> bytes:
+        """Return the next piece of the body, nothing at its end."""
+        try:
+            event = await self._event()
+        except (h11.RemoteProtocolError, trio.BrokenResourceError):
+            self.cut = True
+            return b""
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    async def whole(self) -> Answer:
+        """Read the body to its end."""
+        body = b""
+        while data := await self.chunk():
+            body += data
+        return Answer(self.status, self.headers, body)
 
     def reset(self) -> None:
         """Go away without a word: RST."""
@@ -93,7 +98,6 @@ class Events:
         self.left = False
         """Whether the test went away before the end."""
         self._incoming = incoming
-        self._chunks = incoming.chunks()
         self._partial = b""
         self.refusal: Answer | None = None
         """The answer, if it is no stream at all."""
@@ -103,7 +107,7 @@ class Events:
 
     async def more(self) -> bool:
         """Read once more from the connection; False at the end."""
-        data = await anext(self._chunks, b"")
+        data = await self._incoming.chunk()
         *frames, self._partial = (self._partial + data).split(b"\n\n")
         for frame in frames:
             fields = dict(line.partition(b": ")[::2] for line in frame.split(b"\n"))
@@ -157,6 +161,8 @@ class Client:
         self.port = port
         self.answers: list[Answer] = []
         self.streams: list[Events] = []
+        self.unseen = 0
+        """Runs of callers who left before there was an answer; the test counts them."""
 
     @asynccontextmanager
     async def open(
@@ -182,8 +188,7 @@ class Client:
 
     async def call(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
         async with self.open(method, path, body, **options) as incoming:
-            data = b"".join([chunk async for chunk in incoming.chunks()])
-            return Answer(incoming.status, incoming.headers, data)
+            return await incoming.whole()
 
     async def get(self, path: str) -> Answer:
         return await self.call("GET", path)
@@ -206,8 +211,7 @@ class Client:
             if incoming.status == 200:
                 self.streams.append(events)
             else:
-                data = b"".join([chunk async for chunk in incoming.chunks()])
-                events.refusal = Answer(incoming.status, incoming.headers, data)
+                events.refusal = await incoming.whole()
                 self.answers.append(events.refusal)
             try:
                 yield events

@@ -175,7 +175,9 @@ class Daemon:
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log with this event."""
         lines = [line for line in self.log.splitlines() if event in line and line.startswith("{")]
-        return [fields for line in lines if line.endswith("}") and (fields := json.loads(line))["event"] == event]
+        return [
+            fields for line in lines if line.endswith("}") and (fields := json.loads(line))["event"] == event
+        ]
 
     def fds(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208 - names, not paths

@@ -132,5 +132,5 @@ def check_metrics(client: Client, before: Snapshot, after: Snapshot) -> None:
     seen.update(events.code or "complete" for events in client.streams if events not in gone)
     counted = after.outcomes() - before.outcomes()
     assert not seen - counted, (seen, counted)
-    assert sum((counted - seen).values()) == len(gone), (seen, counted, gone)
+    assert sum((counted - seen).values()) == len(gone) + client.unseen, (seen, counted, gone)
     assert after.sum("queue_depth") == 0

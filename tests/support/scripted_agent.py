@@ -1,3 +1,4 @@
+# ruff: noqa: ARG001 - directives have one shape
 """An ACP agent that misbehaves on demand: the faults that real agents cannot be made to show.
 
     python -S -E scripted_agent.py [START-UP FAULT]
@@ -7,7 +8,7 @@ there. The standard library alone, as it must start in 20 ms. What it is told an
 directory SCRIPT_NOTES: `cancelled` (a line for each), `deaf`, and the pid of every grandchild as `child-PID`.
 
 Start-up faults: `--exit N [TEXT]` says TEXT on stderr and ends, `--mute` never answers, `--deaf` ignores SIGTERM,
-`--garble` answers what is no protocol, `--version N` is what `--version` prints.
+`--garble` answers what is no protocol, `--refuse CODE TEXT` opens no session, `--version N` is what `--version` prints.
 """
 
 import json
@@ -41,6 +42,7 @@ class Agent:
         self.partial = b""
         self.reading = True
         self.obedient = True
+        self.refusal: dict[str, Any] | None = None
 
     # Writing.
 
@@ -97,6 +99,8 @@ class Agent:
         if method == "initialize":
             capabilities = {"loadSession": True, "sessionCapabilities": {"close": {}, "resume": {}}}
             self.send(id=request, result={"protocolVersion": 1, "agentCapabilities": capabilities})
+        elif method == "session/new" and self.refusal is not None:
+            self.send(id=request, error=self.refusal)
         elif method == "session/new":
             self.sessions += 1
             self.send(id=request, result={"sessionId": f"s-{os.getpid()}-{self.sessions}"})
@@ -272,7 +276,9 @@ def noise(agent: Agent, session: str, argument: str) -> None:
     """Write what no client understands: 10 lines that are no message, and more that are, but of no use."""
     nonsense = [b"", b"oops", b"{", b"[]", b"null", b"1", b'"a"', b"{}", b'{"id":7}', b"\x00\xff\xfe"]
     unknown = [
-        encode(method="session/update", params={"sessionId": session, "update": {"sessionUpdate": "new_kind"}}),
+        encode(
+            method="session/update", params={"sessionId": session, "update": {"sessionUpdate": "new_kind"}}
+        ),
         encode(method="session/update", params={"sessionId": "nobody", "update": {"sessionUpdate": "plan"}}),
         encode(method="some/notification", params=[1, 2]),
         encode(method="some/request", id="abc", params=None),
@@ -324,6 +330,7 @@ def spawn(agent: Agent, session: str, argument: str) -> None:
 
 def main(arguments: list[str]) -> None:
     """Start, or fail to."""
+    agent = Agent()
     match arguments:
         case [*_, "--version", version, "--version"]:
             print(f"scripted {version}")  # noqa: T201
@@ -340,9 +347,11 @@ def main(arguments: list[str]) -> None:
         case ["--deaf", *_]:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             note("deaf")
+        case ["--refuse", code, *text]:
+            agent.refusal = {"code": int(code), "message": " ".join(text)}
         case _:
             pass
-    Agent().serve()
+    agent.serve()
 
 
 if __name__ == "__main__":

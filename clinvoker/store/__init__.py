@@ -1,0 +1,71 @@
+"""Sessions, turns, runs and events in SQLite: what outlives a connection, an agent, and the daemon.
+
+client       how everyone uses the store: `await store.write(...)`, `await store.sessions(...)`
+actor        the owner of all connections: group commit, reads beside it, housekeeping
+changes      what can be changed: frozen structs that apply themselves
+queries      what can be asked: frozen structs that answer themselves
+records      what goes in and comes out
+sessions, turns, runs, events, listing, search, retention, interrupted
+             plain functions over a connection, by what they are about
+database     opening: checked, migrated, damaged files set aside; place: directory and file modes
+schema       the migrations
+writer, readers   connections, on worker threads; faults: what SQLite's errors mean
+"""
+
+from .actor import Store, StoreLimits
+from .changes import (
+    AddTurn,
+    AppendEvents,
+    BeginRun,
+    Change,
+    DeleteSession,
+    EditSession,
+    FinishRun,
+    FinishTurn,
+    ForkSession,
+    PutSession,
+    SetConversation,
+)
+from .client import StoreClient, batch
+from .database import Database
+from .errors import StoreError
+from .records import (
+    Ambiguous,
+    RunRecord,
+    RunStatus,
+    SessionFilter,
+    SessionPage,
+    SessionRecord,
+    SessionStatus,
+    StoreCounts,
+    TurnRecord,
+)
+
+__all__ = [
+    "AddTurn",
+    "Ambiguous",
+    "AppendEvents",
+    "BeginRun",
+    "Change",
+    "Database",
+    "DeleteSession",
+    "EditSession",
+    "FinishRun",
+    "FinishTurn",
+    "ForkSession",
+    "PutSession",
+    "RunRecord",
+    "RunStatus",
+    "SessionFilter",
+    "SessionPage",
+    "SessionRecord",
+    "SessionStatus",
+    "SetConversation",
+    "Store",
+    "StoreClient",
+    "StoreCounts",
+    "StoreError",
+    "StoreLimits",
+    "TurnRecord",
+    "batch",
+]

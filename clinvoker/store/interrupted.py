@@ -1,0 +1,74 @@
+"""What a daemon that was killed left running is ended, honestly, by the next one."""
+
+import sqlite3
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec.json import Decoder, encode
+
+from actors.errors import Code
+from actors.messages import Entry, Failed
+from clinvoker.store.events import append_events, last_line, last_seq
+from clinvoker.store.runs import finish_run
+from clinvoker.store.turns import finish_turn
+
+_FAILED = Failed(Code.INTERRUPTED, "the daemon was stopped before the run had ended", type="api_error")
+
+
+class _Last(msgspec.Struct):
+    type: str = ""
+    content: Any = None
+    task: int | None = None
+
+
+_decode = Decoder(_Last).decode
+
+
+def interrupt_running(connection: sqlite3.Connection, now: float) -> int:
+    """End every run and turn that is still going, each run by exactly one last event; return how many runs."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        count = _interrupt(connection, now)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return count
+
+
+def _interrupt(connection: sqlite3.Connection, now: float) -> int:
+    running = connection.execute(
+        "SELECT key, id, backend, session FROM runs WHERE status = 'running'"
+    ).fetchall()
+    for key, run_id, backend, session in running:
+        _end(connection, key, run_id, backend, session or "", now)
+    for (turn,) in connection.execute("SELECT key FROM turns WHERE ended IS NULL").fetchall():
+        finish_turn(connection, turn, "", _FAILED.code, _FAILED.message, None, now)
+    connection.execute("UPDATE sessions SET status = 'idle' WHERE status = 'running'")
+    return len(running)
+
+
+def _end(
+    connection: sqlite3.Connection, key: int, run_id: str, backend: str, session: str, now: float
+) -> None:
+    last = _read(last_line(connection, key))
+    if last.task is None and last.type in {"complete", "error"}:
+        # Its last event was stored, only the note of it was not.
+        finish_run(
+            connection, run_id, "complete" if last.type == "complete" else "error", now, encode(last.content)
+        )
+        return
+    seq = last_seq(connection, key) + 1
+    moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    entry = Entry(_FAILED.TYPE, backend, _FAILED, moment, run_id, seq, session)
+    append_events(connection, run_id, seq, seq, encode(entry) + b"\n")
+    finish_run(connection, run_id, "error", now, encode(_FAILED))
+
+
+def _read(line: bytes) -> _Last:
+    try:
+        return _decode(line)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _Last()

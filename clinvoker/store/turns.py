@@ -1,0 +1,150 @@
+"""The turns of a session: begun, finished, copied, deleted. A finished one can be found by its words."""
+
+import sqlite3
+
+from msgspec.json import Decoder, encode
+
+from actors.errors import Code, Refusal
+from actors.messages import Usage
+from clinvoker.logs import get_logger
+from clinvoker.store import search
+from clinvoker.store.records import TurnRecord
+from clinvoker.store.schema import TURN_BITS
+
+_usage = Decoder(Usage).decode
+_log = get_logger("clinvoker.store")
+
+
+def add_turn(connection: sqlite3.Connection, turn: TurnRecord) -> None:
+    """Begin a turn, once; the session is in use from here on. Refused unless it is the session's next."""
+    row = connection.execute("SELECT key, turns FROM sessions WHERE id = ?", (turn.session,)).fetchone()
+    if row is None:
+        raise Refusal(Code.NOT_FOUND, f"no session {turn.session}", param="session_id")
+    session, turns = row
+    again = "SELECT 1 FROM turns WHERE key = ? AND run = ? AND prompt = ?"
+    if connection.execute(again, (turn_key(session, turn.number), turn.run, turn.prompt)).fetchone():
+        return
+    if turn.number != turns + 1:
+        raise Refusal(
+            Code.STORAGE, f"turn {turn.number} of session {turn.session} cannot follow turn {turns}"
+        )
+    connection.execute(
+        "INSERT INTO turns (key, session, run, prompt, started) VALUES (?, ?, ?, ?, ?)",
+        (turn_key(session, turn.number), session, turn.run, turn.prompt, turn.started),
+    )
+    connection.execute(
+        "UPDATE sessions SET turns = ?, status = 'running', updated = max(updated, ?) WHERE key = ?",
+        (turn.number, turn.started, session),
+    )
+
+
+def finish_turn(
+    connection: sqlite3.Connection,
+    key: int,
+    output: str,
+    code: str | None,
+    message: str,
+    usage: Usage | None,
+    ended: float,
+) -> None:
+    """End a turn that is in hand; one that has ended stays as it is."""
+    row = connection.execute("SELECT session, prompt, ended FROM turns WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        raise Refusal(Code.NOT_FOUND, f"no turn {key & ((1 << TURN_BITS) - 1)} in the session")
+    session, prompt, already = row
+    if already is not None:
+        return
+    connection.execute(
+        "UPDATE turns SET output = ?, code = ?, message = ?, usage = ?, ended = ? WHERE key = ?",
+        (output, code, message, None if usage is None else encode(usage), ended, key),
+    )
+    connection.execute(
+        "UPDATE sessions SET status = ?, updated = max(updated, ?) WHERE key = ?",
+        ("idle" if code is None else "error", ended, session),
+    )
+    _index(connection, key, prompt, output)
+
+
+def turns_of(
+    connection: sqlite3.Connection, session_id: str, after: int = 0, most: int = -1
+) -> tuple[TurnRecord, ...]:
+    """The turns of a session in order, after number `after`."""
+    rows = connection.execute(
+        """
+        SELECT turns.key, run, prompt, output, code, message, usage, started, ended
+        FROM sessions JOIN turns ON turns.session = sessions.key
+        WHERE sessions.id = ? AND turns.key > (sessions.key << ?) + ? ORDER BY turns.key LIMIT ?
+        """,
+        (session_id, TURN_BITS, after, most),
+    )
+    return tuple(
+        TurnRecord(
+            session=session_id,
+            number=key & ((1 << TURN_BITS) - 1),
+            run=run,
+            prompt=prompt,
+            output=output,
+            code=code,
+            message=message,
+            usage=None if usage is None else _usage(usage),
+            started=started,
+            ended=ended,
+        )
+        for key, run, prompt, output, code, message, usage, started, ended in rows
+    )
+
+
+def copy_turns(connection: sqlite3.Connection, source: int, target: int) -> None:
+    """Give a session without turns the finished turns of another."""
+    rows = connection.execute(
+        """
+        SELECT run, prompt, output, code, message, usage, started, ended FROM turns
+        WHERE session = ? AND ended IS NOT NULL ORDER BY key
+        """,
+        (source,),
+    ).fetchall()
+    for number, row in enumerate(rows, 1):
+        key = turn_key(target, number)
+        connection.execute(
+            """
+            INSERT INTO turns (key, session, run, prompt, output, code, message, usage, started, ended)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            (key, target, *row),
+        )
+        _index(connection, key, row[1], row[2])
+    connection.execute("UPDATE sessions SET turns = ? WHERE key = ?", (len(rows), target))
+
+
+def delete_turns(connection: sqlite3.Connection, session: int) -> None:
+    """Delete all turns of a session."""
+    finished = connection.execute(
+        "SELECT key, prompt, output FROM turns WHERE session = ? AND ended IS NOT NULL", (session,)
+    )
+    for key, prompt, output in finished:
+        try:
+            search.unindex_turn(connection, key, prompt, output)
+        except sqlite3.DatabaseError as error:
+            _tolerate(error)
+    connection.execute("DELETE FROM turns WHERE session = ?", (session,))
+
+
+def turn_key(session: int, number: int) -> int:
+    """The key of a session's turn. Raises `Refusal` beyond what a session can hold."""
+    if not 0 < number < 1 << TURN_BITS:
+        raise Refusal(Code.INVALID_REQUEST, f"a session has at most {(1 << TURN_BITS) - 1} turns")
+    return session << TURN_BITS | number
+
+
+def _index(connection: sqlite3.Connection, key: int, prompt: str, output: str) -> None:
+    """Make a turn findable; a damaged index must not cost us the turn itself."""
+    try:
+        search.index_turn(connection, key, prompt, output)
+    except sqlite3.DatabaseError as error:
+        _tolerate(error)
+
+
+def _tolerate(error: sqlite3.DatabaseError) -> None:
+    if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT_VTAB:
+        raise error
+    _log.error("search_index_damaged", error=str(error))
