@@ -20,21 +20,21 @@ async def take_turn(
 
     Raises `Refusal`: what the session or its backend refuses, and `TIMEOUT` when the agent says nothing for too long.
     """
-    patience = recorder.limits.first_event
+    limits = recorder.limits
+    patience = limits.first_event
     with closing(await session.stream(Begin(prompt, _decider(recorder, mode)))) as batches:
-        while True:
-            try:
-                with trio.fail_after(patience):
-                    events = await anext(batches, None)
-            except trio.TooSlowError:
-                if recorder.permissions:
-                    continue  # it is the caller who says nothing, and that has a bound of its own
-                raise Refusal(Code.TIMEOUT, f"the agent said nothing for {patience:g} s") from None
-            if events is None:
-                return
-            recorder.record(events, task)
-            if not all(isinstance(event, Start) for event in events):
-                patience = recorder.limits.idle
+        with trio.CancelScope() as watch:
+            while True:
+                # While a permission is open it is the caller who says nothing, and that has a bound of its own.
+                asking = limits.permission if recorder.permissions else 0.0
+                watch.deadline = trio.current_time() + patience + asking
+                events = await anext(batches, None)
+                if events is None:
+                    return
+                recorder.record(events, task)
+                if not all(isinstance(event, Start) for event in events):
+                    patience = limits.idle
+        raise Refusal(Code.TIMEOUT, f"the agent said nothing for {patience:g} s")
 
 
 def _decider(recorder: Recorder, mode: ApprovalMode) -> Approve:

@@ -6,6 +6,7 @@ leaving it, for whatever reason, ends its tasks and closes its socket. Nothing b
 
 import logging
 import math
+import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -160,10 +161,14 @@ class Connection:
 
     async def _push(self, rest: memoryview) -> bool:
         while rest:
-            with trio.move_on_after(self._limits.write_stall_s) as patience:
-                rest = rest[await self._socket.send(rest) :]
-            if patience.cancelled_caught:
-                return False
+            try:
+                # Nearly always there is room: no scope is opened for the wait that does not come.
+                rest = rest[os.write(self._socket.fileno(), rest) :]
+            except BlockingIOError:
+                with trio.move_on_after(self._limits.write_stall_s) as patience:
+                    await trio.lowlevel.wait_writable(self._socket)
+                if patience.cancelled_caught:
+                    return False
         return True
 
     def _end(self) -> None:

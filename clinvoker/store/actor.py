@@ -58,6 +58,8 @@ class Store(Actor):
         self._replies: dict[int, Reply[None]] = {}
         """By the identity of the message, from `admit` to `produce`."""
         self._in_hand = 0
+        self._unanswered = 0
+        """Streams that were accepted and have not ended."""
         self._grown = 0
         """Bytes written since housekeeping looked."""
         self._changed = Changed()
@@ -76,27 +78,34 @@ class Store(Actor):
             case Write():
                 reply = self._replies[id(message)] = Reply[None]()
                 self._waiting.append((message, reply))
-                self._changed.announce()
             case Read():
                 pass
             case _:
                 await super().admit(message)
+        self._unanswered += 1
+        self._changed.announce()
 
     async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
         """Answer when the write is durable, or with what was read."""
-        match message:
-            case Write():
-                await self._replies.pop(id(message)).wait()
-                await emit(None)
-            case Read():
-                await emit(await self._read(message))  # pyright: ignore[reportUnknownArgumentType]
-            case _:
-                await super().produce(message, emit)
+        try:
+            match message:
+                case Write():
+                    await self._replies.pop(id(message)).wait()
+                    await emit(None)
+                case Read():
+                    await emit(await self._read(message))  # pyright: ignore[reportUnknownArgumentType]
+                case _:
+                    await super().produce(message, emit)
+        finally:
+            self._unanswered -= 1
+            self._changed.announce()
 
     async def stopping(self) -> None:
-        """Write what was accepted, and close."""
+        """Write what was accepted, let everyone have their answer, and close."""
         try:
-            await self._changed.wait_until(lambda: not self._waiting and not self._in_hand)
+            await self._changed.wait_until(
+                lambda: not self._waiting and not self._in_hand and not self._unanswered
+            )
         finally:
             with trio.CancelScope(shield=True):
                 self._readers.close()

@@ -10,6 +10,7 @@ BACKENDS = {
     "mute": scripted("--mute", start_timeout_secs=0.5),
     "deaf": scripted("--deaf"),
     "obedient": scripted(),
+    "unread": scripted("--unread"),
 }
 SERVER = {"first_event_timeout_secs": 1.5, "idle_event_timeout_secs": 0.6}
 
@@ -58,8 +59,7 @@ async def test_f14_an_agent_that_has_closed_its_input_may_finish_its_answer(daem
 
 
 async def test_f14_a_prompt_of_9_mb_that_is_never_read_is_timed_out(daemon):
-    await daemon.client.ask("{{unread}}")
-    answer = await daemon.client.ask("x" * 9_000_000)
+    answer = await daemon.client.ask("x" * 9_000_000, "unread")
     assert answer.code == "timeout", answer
 
 

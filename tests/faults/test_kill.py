@@ -61,7 +61,7 @@ async def test_f52_a_killed_daemon_leaves_no_agent_that_obeys_nothing(daemon):
 
 @pytest.mark.slow
 async def test_f52_killed_at_random_moments_it_is_back_within_a_second_with_nothing_left(daemon):
-    seed = random.randrange(1 << 32)
+    seed = random.randrange(1 << 32)  # noqa: S311 - moments are no secrets
     moments = random.Random(seed)  # noqa: S311 - moments are no secrets
     starts = []
     for _ in range(10):

@@ -97,6 +97,7 @@ async def open_store(directory, limits=None, *, clock=None, database=None, shutd
     limits = limits or StoreLimits()
     actor = Store(database or Database(directory, clock or Clock()), limits)
     async with running(actor, shutdown=shutdown) as one:
+        await one.child.wait_up()
         client = StoreClient(one.ref)
         client.actor = actor
         client.one = one

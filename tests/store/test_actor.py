@@ -19,7 +19,7 @@ from clinvoker.store import (
     StoreClient,
     StoreLimits,
 )
-from tests.actors.support import running, settle
+from tests.actors.support import leaves, running, settle
 from tests.store.support import (
     DAY,
     NOW,
@@ -125,7 +125,7 @@ async def test_a_bad_write_fails_alone(tmp_path):
             failures[number] = refusal.code
 
     unencodable = PutSession(a_session(3, title="\ud800"))
-    out_of_range = AddTurn(a_turn(a_session(1), started="never"))
+    out_of_range = AddTurn(a_turn(a_session(4), started="never"))
     async with open_store(tmp_path) as store:
         async with Gate(store).shut(store) as nursery:
             nursery.start_soon(write, 1, PutSession(a_session(1)))
@@ -133,11 +133,7 @@ async def test_a_bad_write_fails_alone(tmp_path):
             nursery.start_soon(write, 3, unencodable)
             nursery.start_soon(write, 4, PutSession(a_session(4)), out_of_range)
             nursery.start_soon(write, 5, PutSession(a_session(5)))
-        assert failures == {2: Code.NOT_FOUND, 3: Code.STORAGE, 4: Code.NOT_FOUND} or failures == {
-            2: Code.NOT_FOUND,
-            3: Code.STORAGE,
-            4: Code.STORAGE,
-        }
+        assert failures == {2: Code.NOT_FOUND, 3: Code.STORAGE, 4: Code.STORAGE}
         page = await store.sessions(MINE)
         assert sorted(int(session.id[4:], 16) for session in page.sessions) == [1, 5]
 
@@ -226,12 +222,11 @@ async def test_what_was_accepted_is_written_before_the_store_stops(tmp_path):
         await store.write(PutSession(a_session(number)))
         acknowledged.append(number)
 
-    async with open_store(tmp_path) as store:
-        async with Gate(store).shut(store) as nursery:
-            for number in range(1, 21):
-                nursery.start_soon(write, number)
-            await settle()
-            nursery.start_soon(store.one.child.stop)
+    async with open_store(tmp_path) as store, Gate(store).shut(store) as nursery:
+        for number in range(1, 21):
+            nursery.start_soon(write, number)
+        await settle()
+        nursery.start_soon(store.one.child.stop)
     assert len(acknowledged) == 20
     async with open_store(tmp_path) as store:
         assert (await store.sessions(MINE)).total == 20
@@ -261,7 +256,8 @@ async def test_a_store_that_cannot_open_crashes_with_a_clear_word(tmp_path):
     tmp_path.chmod(0o777)
     async with running(Store(Database(tmp_path))) as one:
         await one.ended.wait()
-    assert "written by others" in str(one.error)
+    [error] = leaves(one.error)
+    assert "written by others" in str(error)
 
 
 async def test_what_nobody_can_look_for_is_refused(tmp_path):
@@ -275,7 +271,7 @@ async def test_what_nobody_can_look_for_is_refused(tmp_path):
 
 async def wait_until(condition):
     with trio.fail_after(10):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - the store lets go in its own time
             await trio.sleep(0.01)
 
 
@@ -302,9 +298,9 @@ async def test_without_retention_nothing_goes(tmp_path):
         assert (await store.sessions(MINE)).total == 1
 
 
-async def test_beyond_its_size_the_store_lets_the_oldest_go(memory_path):
+async def test_beyond_its_size_the_store_lets_the_oldest_go(tmp_path):
     limits = StoreLimits(size=4_000_000)
-    async with open_store(memory_path, limits) as store:
+    async with open_store(tmp_path, limits) as store:
         for number in range(1, 401):
             run = a_run(number, began=NOW + number)
             events = AppendEvents(run.id, 1, 1, b"x" * 50_000 + b"\n")

@@ -275,8 +275,7 @@ def use(connection, sessions):
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_no_damage_of_any_kind_crashes_or_is_silently_replaced(memory_path, part):
-    tmp_path = memory_path
+def test_no_damage_of_any_kind_crashes_or_is_silently_replaced(tmp_path, part):
     source = tmp_path / "source"
     with fresh(source) as connection:
         connection.execute("PRAGMA wal_autocheckpoint = 0")

@@ -177,8 +177,8 @@ class FailingDatabase(Database):
 
 
 @pytest.mark.parametrize("done_first", [False, True])
-def test_a_fault_at_any_call_is_survived_and_the_same_write_then_made_once(memory_path, done_first):
-    database = FailingDatabase(memory_path, Clock())
+def test_a_fault_at_any_call_is_survived_and_the_same_write_then_made_once(tmp_path, done_first):
+    database = FailingDatabase(tmp_path, Clock())
     writer = Writer(database)
     writer.open()
     database.done_first = done_first

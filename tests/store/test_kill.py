@@ -65,10 +65,10 @@ def kill_and_check(directory, rounds, seed):
     assert acknowledged > rounds
 
 
-def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path):
-    kill_and_check(tmp_path / "state", 3, 1)
+def test_nothing_acknowledged_is_lost_by_a_kill(disk_path):
+    kill_and_check(disk_path / "state", 3, 1)
 
 
 @pytest.mark.slow
-def test_nothing_acknowledged_is_lost_by_twenty_kills(tmp_path):
-    kill_and_check(tmp_path / "state", 20, 2)
+def test_nothing_acknowledged_is_lost_by_twenty_kills(disk_path):
+    kill_and_check(disk_path / "state", 20, 2)

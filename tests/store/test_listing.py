@@ -96,7 +96,7 @@ class Model(RuleBasedStateMachine):
         backend=BACKENDS | st.just(""),
         status=st.sampled_from(["", "idle", "error", "running"]),
         tag=st.sampled_from(["", "red", "blue", "none"]),
-        q=st.sampled_from(["", "apple", "plum pear", "梨", "子梨"]),
+        q=st.sampled_from(["", "apple", "plum pear", "梨", "子子"]),
         limit=st.integers(0, 4),
         offset=st.integers(0, 4),
     )
@@ -119,7 +119,7 @@ class Model(RuleBasedStateMachine):
         assert list(page.sessions) == expected[offset : offset + limit]
 
     def mentions(self, session, q):
-        terms = {"梨": {"梨子"}, "子梨": {"never"}}.get(q) or set(q.split())
+        terms = {"梨": {"梨子"}, "子子": {"never"}}.get(q) or set(q.split())
         return any(terms <= words for words in self.words[session])
 
     @invariant()
@@ -131,7 +131,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestListing = Model.TestCase
-TestListing.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestListing.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
 
 
 def test_a_page_beyond_the_end_is_empty_and_an_enormous_limit_is_bounded(tmp_path):

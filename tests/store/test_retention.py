@@ -78,9 +78,9 @@ def test_those_of_one_age_are_purged_in_steps_too(connection):
     assert [purge_oldest(connection, 4) for _ in range(4)] == [4, 4, 2, 0]
 
 
-def test_space_is_given_back(memory_path):
-    with fresh(memory_path) as connection:
-        give_space_back(connection, memory_path / "state.db")
+def test_space_is_given_back(tmp_path):
+    with fresh(tmp_path) as connection:
+        give_space_back(connection, tmp_path / "state.db")
 
 
 def give_space_back(connection, path):

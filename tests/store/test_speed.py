@@ -95,51 +95,51 @@ SEARCHES = [
 ]
 
 
-async def test_pages_and_searches_over_100_000_sessions(tmp_path):
-    with fresh(tmp_path) as connection:
+async def test_pages_and_searches_over_100_000_sessions(disk_path):
+    with fresh(disk_path) as connection:
         build(connection)
     began = time.perf_counter()
-    async with open_store(tmp_path, clock=Clock()) as store:
-        print(f"open {time.perf_counter() - began:.2f} s")
+    async with open_store(disk_path, clock=Clock()) as store:
+        print(f"open {time.perf_counter() - began:.2f} s")  # noqa: T201 - figures for people
         for wanted, most in [(page, 50) for page in PAGES] + [(search, 200) for search in SEARCHES]:
             took = await best_ms(lambda wanted=wanted: store.sessions(SessionFilter(owner="me", **wanted)))
-            print(f"{took:6.1f} ms {wanted}")
+            print(f"{took:6.1f} ms {wanted}")  # noqa: T201 - figures for people
             assert took < most
         session = (await store.sessions(SessionFilter(owner="me"))).sessions[0]
         took = await best_ms(lambda: store.session(session.id[:12], "me"))
-        print(f"{took:6.1f} ms by prefix")
+        print(f"{took:6.1f} ms by prefix")  # noqa: T201 - figures for people
         assert took < 20
         took = await best_ms(store.counts)
-        print(f"{took:6.1f} ms counts")
+        print(f"{took:6.1f} ms counts")  # noqa: T201 - figures for people
         assert took < 50
 
 
-async def test_a_long_answer_costs_little(tmp_path):
+async def test_a_long_answer_costs_little(disk_path):
     run = a_run()
     events = [
         Entry("message", "claude", Message("word "), MOMENT, run.id, seq, "ses_1") for seq in range(1, 50_001)
     ]
     batches = [batch(events[start : start + 4096]) for start in range(0, len(events), 4096)]
-    async with open_store(tmp_path) as store:
+    async with open_store(disk_path) as store:
         await store.write(BeginRun(run))
         began = time.process_time()
         for one in batches:
             await store.write(one)
         took = time.process_time() - began
-        print(f"{took * 1000:.0f} ms of CPU for 50,000 events")
+        print(f"{took * 1000:.0f} ms of CPU for 50,000 events")  # noqa: T201 - figures for people
         assert took < 0.1
 
 
-async def test_many_writers_share_the_wait_for_the_disk(tmp_path):
+async def test_many_writers_share_the_wait_for_the_disk(disk_path):
     async def write_fifty(store, writer):
         for number in range(50):
             await store.write(PutSession(a_session(writer * 100 + number)))
 
-    async with open_store(tmp_path) as store:
+    async with open_store(disk_path) as store:
         began = time.perf_counter()
         async with trio.open_nursery() as nursery:
             for writer in range(64):
                 nursery.start_soon(write_fifty, store, writer)
         rate = 3200 / (time.perf_counter() - began)
-        print(f"{rate:.0f} acknowledged writes/s")
+        print(f"{rate:.0f} acknowledged writes/s")  # noqa: T201 - figures for people
         assert rate > 500

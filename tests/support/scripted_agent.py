@@ -8,7 +8,7 @@ there. The standard library alone, as it must start in 20 ms. What it is told an
 directory SCRIPT_NOTES: `cancelled` (a line for each), `deaf`, and the pid of every grandchild as `child-PID`.
 
 Start-up faults: `--exit N [TEXT]` says TEXT on stderr and ends, `--mute` never answers, `--deaf` ignores SIGTERM,
-`--garble` answers what is no protocol, `--refuse CODE TEXT` opens no session, `--version N` is what `--version` prints.
+`--garble` answers what is no protocol, `--refuse CODE TEXT` opens no session, `--unread` reads no prompt, `--version N` is what `--version` prints.
 """
 
 import json
@@ -41,6 +41,7 @@ class Agent:
         self.sessions = 0
         self.partial = b""
         self.reading = True
+        self.reads_prompts = True
         self.obedient = True
         self.refusal: dict[str, Any] | None = None
 
@@ -104,6 +105,7 @@ class Agent:
         elif method == "session/new":
             self.sessions += 1
             self.send(id=request, result={"sessionId": f"s-{os.getpid()}-{self.sessions}"})
+            self.reading = self.reads_prompts
         elif method == "session/prompt":
             text = "".join(block.get("text", "") for block in params["prompt"])
             script = text.encode("utf-8", "surrogatepass")
@@ -347,6 +349,8 @@ def main(arguments: list[str]) -> None:
         case ["--deaf", *_]:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             note("deaf")
+        case ["--unread", *_]:
+            agent.reads_prompts = False
         case ["--refuse", code, *text]:
             agent.refusal = {"code": int(code), "message": " ".join(text)}
         case _:
