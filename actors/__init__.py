@@ -14,6 +14,7 @@ marker      the environment marker by which every process of ours is found again
 process     a process tree that is gone when the block is left
 guardian    the process that cleans up after a daemon that was killed
 runner      one live CLI process: its link, its conversations, its death
+lease       what a pool is asked and told
 pool        the runners of one backend: leases, spares, idle eviction, spawn limit
 session     one live conversation: serialises its turns
 run         one run: its numbered event log and whoever follows it

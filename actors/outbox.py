@@ -42,9 +42,14 @@ class Outbox:
         self._taken.announce()
         return events
 
+    @property
+    def full(self) -> bool:
+        """Whether so many events wait here that the agent's output should."""
+        return len(self._events) > LIMIT
+
     async def wait_room(self) -> None:
         """Wait until few enough events wait here."""
-        await self._taken.wait_until(lambda: len(self._events) <= LIMIT)
+        await self._taken.wait_until(lambda: not self.full)
 
     async def wait_ended(self) -> None:
         """Wait until a terminal event was put."""

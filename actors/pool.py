@@ -14,74 +14,17 @@ from functools import partial
 from typing import Any, ClassVar
 
 import trio
-from msgspec import Struct
 
 from actors.actor import Actor
 from actors.change import Change
 from actors.driver import Driver
 from actors.errors import ActorDied, Code, Refusal
+from actors.lease import Close, Lease, PoolLimits, PoolStatus, Released, Status, Verdict
 from actors.mailbox import Ask, Emit, Ref, Stream, Tell
 from actors.messages import Failed, Options
-from actors.runner import Forget, Ready, Runner, RunnerLimits
+from actors.runner import Forget, Ready, Runner
 from actors.supervisor import Child
 from actors.telemetry import ChildEnded, Observer, PoolLevel
-
-
-class Lease(Stream[Ref], frozen=True):
-    """The runner for a session's next turn: emitted once it is ready. Refused with the reason if there is none.
-
-    `resume` is the agent's own id of the conversation, in case its process is gone.
-    """
-
-    session: str
-    holder: Ref
-    options: Options
-    resume: str | None = None
-
-
-class Released(Tell, frozen=True):
-    """Sent to a session: its conversation is no longer live in that runner, which `died` or gave it up."""
-
-    runner: Ref
-    died: bool
-
-
-class Close(Tell, frozen=True):
-    """A session will not come back: what is live of it may go."""
-
-    session: str
-
-
-class Verdict(Tell, frozen=True):
-    """How a turn ended: None, or its failure. A login that has expired shows up here."""
-
-    failed: Failed | None
-
-
-class Status(Ask["PoolStatus"], frozen=True):
-    """What the pool can offer now."""
-
-
-class PoolStatus(Struct, frozen=True):
-    """Whether a turn would find a process, why not, and how many processes there are."""
-
-    available: bool
-    reason: str
-    idle: int
-    busy: int
-
-
-class PoolLimits(Struct, frozen=True):
-    """How many processes there may be, and for how long (seconds)."""
-
-    spares: int = 1
-    max_processes: int = 8
-    max_spawning: int = 2
-    max_idle: int = 4
-    max_conversations: int = 64
-    idle_ttl: float = 600.0
-    runner: RunnerLimits = RunnerLimits()
-
 
 REFILL_DELAY = 1.0
 """Seconds after which a used spare is replaced at the latest; before that, the turn has the processor to itself."""

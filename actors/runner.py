@@ -41,6 +41,9 @@ Approve = Callable[[Permission, Announce], Awaitable[Leave]]
 REMOVE = 2.0
 """Seconds that removing a process's directory may hold up its end; the thread goes on by itself after that."""
 
+SWEEP_PAUSE = 0.1
+"""Seconds between two looks for what ended turns left running: a look reads all of /proc."""
+
 _removing = trio.CapacityLimiter(4)
 
 
@@ -111,6 +114,7 @@ class Runner(Actor):
         self._workdirs: dict[str, str] = {}
         self._turns: dict[Outbox, int] = {}
         """The turns in hand, and when each began (clock ticks)."""
+        self._turn_ended = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
 
@@ -161,6 +165,7 @@ class Runner(Actor):
                 ):
                     self._link = self._driver.link(self._process.send, launch)
                     nursery.start_soon(self._read)
+                    nursery.start_soon(self._sweep_after_turns)
                     self._unavailable = await self._shake_hands()
                     if self._unavailable is None:
                         self._observe(ProcessStarted(self._driver.name, trio.current_time() - began))
@@ -205,7 +210,7 @@ class Runner(Actor):
         async for lines in self._process.receive_lines():
             for line in lines:
                 self._link.feed(utf8(line))
-            for outbox in list(self._turns):
+            for outbox in [outbox for outbox in self._turns if outbox.full]:
                 await outbox.wait_room()
             lost = self._link.unparsed + self._process.oversize
             if lost != unparsed:
@@ -260,7 +265,7 @@ class Runner(Actor):
                 elif conversation is None and not self._driver.shared:
                     self.end()  # neither fresh nor in a conversation: good for nothing more
                 del self._turns[outbox]
-                await self._sweep()
+                self._turn_ended.set()
                 if not self._turns:
                     self._idle.set()
 
@@ -331,15 +336,20 @@ class Runner(Actor):
         if workdir := self._workdirs.pop(session, None):
             await _remove(workdir)
 
-    async def _sweep(self) -> None:
-        """Kill the tools that ended turns left running: those older than every turn still in hand."""
-        if self._gone.is_set():
-            return
-        with suppress(OSError):
-            agent = self._process.pid
-            if find(lambda found: found.marker == self._marker and found.session != agent):
-                oldest = min(self._turns.values(), default=now_ticks() + 1)
-                await sweep_strays(self._marker, agent, oldest)
+    async def _sweep_after_turns(self) -> None:
+        """Kill the tools that ended turns left running: those older than every turn still in hand.
+
+        Beside the turns, so that the next one need not wait; one look serves all that ended since the last.
+        """
+        agent = self._process.pid
+        while True:
+            await self._turn_ended.wait()
+            self._turn_ended = trio.Event()
+            with suppress(OSError):
+                if find(lambda found: found.marker == self._marker and found.session != agent):
+                    oldest = min(self._turns.values(), default=now_ticks() + 1)
+                    await sweep_strays(self._marker, agent, oldest)
+            await trio.sleep(SWEEP_PAUSE)
 
 
 @asynccontextmanager

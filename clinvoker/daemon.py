@@ -14,11 +14,12 @@ import trio
 from msgspec import Struct
 
 from actors.guardian import keep_guardian, sweep_dead_instances
+from actors.lease import PoolLimits
 from actors.limiter import Drain, Limiter, WaitIdle
 from actors.mailbox import Ref
 from actors.marker import Instance
 from actors.messages import Options
-from actors.pool import Pool, PoolLimits
+from actors.pool import Pool
 from actors.runner import RunnerLimits
 from actors.supervisor import ChildSpec, DynamicSupervisor, Supervisor
 from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnded, StreamFailed

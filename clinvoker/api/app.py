@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 import clinvoker
 from actors.errors import ActorDied, Code, Refusal
-from actors.pool import Status
+from actors.lease import Status
 from actors.supervisor import Count
 from clinvoker.api import native
 from clinvoker.api.errors import render

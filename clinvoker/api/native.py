@@ -11,6 +11,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.errors import ActorDied, Code, Refusal
+from actors.lease import Status
 from actors.log import timestamp
 from actors.mailbox import Replies
 from actors.messages import (
@@ -25,7 +26,6 @@ from actors.messages import (
     SandboxMode,
     Usage,
 )
-from actors.pool import Status
 from actors.run import Answer, Cancel, Follow
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, as_refusal, type_of

@@ -8,7 +8,7 @@ that is merely out of reach (no room, no leave, in use) or newer than this progr
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,12 +18,16 @@ from clinvoker.store.errors import StoreError
 from clinvoker.store.interrupted import interrupt_running
 from clinvoker.store.place import NAME, leftover, prepare_directory, prepare_files, set_aside
 from clinvoker.store.schema import VERSION, is_ours, migrate
+from clinvoker.store.search import heal
 
 Clock = Callable[[], float]
 """Seconds since 1970."""
 
 BUSY_SECONDS = 1.0
 """How long a statement waits for another process's lock."""
+
+OLDEST_SQLITE = (3, 37, 0)
+"""The first one with strict tables."""
 
 _log = get_logger("clinvoker.store")
 
@@ -88,6 +92,7 @@ class Database:
         return found.st_dev, found.st_ino
 
     def _open(self) -> tuple[sqlite3.Connection, str]:
+        _check_sqlite()
         prepare_directory(self.path.parent)
         try:
             return self._open_checked(), ""
@@ -144,6 +149,14 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+def _check_sqlite() -> None:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise StoreError(f"this Python has SQLite {sqlite3.sqlite_version}, 3.37 or later is needed")
+    with closing(sqlite3.connect(":memory:")) as connection:
+        if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone():
+            raise StoreError("this Python's SQLite has no full-text search (FTS5)")
+
+
 def _check(connection: sqlite3.Connection, path: Path) -> str:
     """Bring the database up to date; return what is wrong with it, empty if nothing is. Raises `StoreError`."""
     with path.open("rb") as file:
@@ -165,7 +178,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> str:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     _set_up(connection)
     migrate(connection, version)
-    return "" if is_ours(connection) else "its schema is not ours"
+    if not is_ours(connection):
+        return "its schema is not ours"
+    heal(connection)
+    return ""
 
 
 def _set_up(connection: sqlite3.Connection) -> None:

@@ -51,6 +51,11 @@ def is_still_good(error: BaseException) -> bool:
     return primary(error) in _STILL_GOOD
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the file's content is broken."""
+    return primary(error) in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
 def describe(error: BaseException) -> str:
     """The failure in a few words for people."""
     words = _WORDS.get(primary(error))

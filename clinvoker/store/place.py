@@ -29,14 +29,12 @@ def prepare_directory(directory: Path) -> None:
 def prepare_files(path: Path) -> None:
     """Create the database file if need be; it and its companions are for their owner only (0600), whatever the umask."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
-        for companion in _companions(path):
+        # An existing file is not opened here: closing it would end the locks that this process has on it.
+        if not path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for suffix in ("", *COMPANIONS):
             with suppress(FileNotFoundError):
-                companion.chmod(0o600)
+                _beside(path, suffix).chmod(0o600)
     except OSError as error:
         raise StoreError(f"{path} cannot be used: {error.strerror}") from None
 
@@ -69,10 +67,6 @@ def size_of(path: Path) -> int:
 def leftover(path: Path) -> bool:
     """Whether a write-ahead log with content waits beside a database that has none: SQLite would drop it silently."""
     return size_of(path) == 0 and size_of(_beside(path, "-wal")) > 0
-
-
-def _companions(path: Path) -> list[Path]:
-    return [_beside(path, suffix) for suffix in COMPANIONS]
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -145,6 +145,7 @@ def _index(connection: sqlite3.Connection, key: int, prompt: str, output: str) -
 
 
 def _tolerate(error: sqlite3.DatabaseError) -> None:
-    if error.sqlite_errorcode != sqlite3.SQLITE_CORRUPT_VTAB:
+    # A damaged index may also believe that it has the turn already.
+    if error.sqlite_errorcode not in {sqlite3.SQLITE_CORRUPT_VTAB, sqlite3.SQLITE_CONSTRAINT}:
         raise error
     _log.error("search_index_damaged", error=str(error))

@@ -36,11 +36,14 @@ class Writer:
         self._database = database
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._suspect = False
+        """Damage has shown: the file is to be checked before it is used again."""
 
     def open(self) -> None:
         """Open the database, checked. Raises `StoreError`."""
         self._connection = self._database.open()
         self._identity = self._database.identity()
+        self._suspect = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -98,6 +101,7 @@ class Writer:
 
     def _recover(self, connection: sqlite3.Connection, error: BaseException) -> None:
         good = faults.is_still_good(error)
+        self._suspect = self._suspect or faults.is_damage(error)
         try:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -112,11 +116,17 @@ class Writer:
         if self._connection is not None and identity == self._identity:
             return self._connection
         self.close()
-        if identity != self._identity or identity is None:
+        if self._suspect:
+            self.open()
+        elif identity != self._identity or identity is None:
             _log.error("store_file_gone", path=str(self._database.path))
             self.open()
         else:
-            self._connection = self._database.connect()
+            try:
+                self._connection = self._database.connect()
+            except sqlite3.Error as error:
+                self._suspect = faults.is_damage(error)
+                raise
         if self._connection is None:
             raise StoreError(f"{self._database.path} cannot be used")
         return self._connection

@@ -7,19 +7,9 @@ from msgspec.structs import replace
 
 from actors.actor import Actor
 from actors.errors import ActorDied, Code, Refusal
+from actors.lease import Close, Lease, PoolLimits, Released, Status, Verdict
 from actors.messages import Failed, Options
-from actors.pool import (
-    BACKOFF_CAP,
-    PATIENCE,
-    REFILL_DELAY,
-    Close,
-    Lease,
-    Pool,
-    PoolLimits,
-    Released,
-    Status,
-    Verdict,
-)
+from actors.pool import BACKOFF_CAP, PATIENCE, REFILL_DELAY, Pool
 from actors.runner import Forget, Ready
 from actors.telemetry import ChildEnded, PoolLevel
 from tests.actors.support import CancelAtStep, Records, running, settle

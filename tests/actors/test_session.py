@@ -6,8 +6,8 @@ import trio
 
 from actors.actor import Actor
 from actors.errors import ActorDied, Code, Refusal
+from actors.lease import Close, Lease, Released, Verdict
 from actors.messages import Complete, Failed, Message, Options, Prompt
-from actors.pool import Close, Lease, Released, Verdict
 from actors.runner import Batch, Turn
 from actors.session import UNUSED, Begin, Describe, Session
 from tests.actors.support import CancelAtStep, Records, running, settle

@@ -15,10 +15,11 @@ import trio
 from actors import actor as acting
 from actors.actor import Actor, Ping
 from actors.errors import ActorDied, Code, Refusal
+from actors.lease import PoolLimits
 from actors.mailbox import CAPACITY, Ask, Stream, Tell
 from actors.marker import Instance, find
 from actors.messages import Complete, Options, Prompt
-from actors.pool import Pool, PoolLimits
+from actors.pool import Pool
 from actors.runner import RunnerLimits
 from actors.session import Begin, Session
 from actors.supervisor import ChildSpec, DynamicSupervisor, RestartsExhausted, Spawn, Supervisor

@@ -18,6 +18,7 @@ from clinvoker.store import (
     Store,
     StoreClient,
     StoreLimits,
+    readers,
 )
 from tests.actors.support import leaves, running, settle
 from tests.store.support import (
@@ -267,6 +268,17 @@ async def test_what_nobody_can_look_for_is_refused(tmp_path):
                 await store.sessions(wanted)
             assert refused.value.code == Code.INVALID_REQUEST
         assert (await store.sessions(MINE)).total == 0
+
+
+async def test_a_query_that_takes_too_long_is_broken_off(tmp_path, monkeypatch):
+    async with open_store(tmp_path) as store:
+        await store.write(*(PutSession(a_session(number)) for number in range(1, 50)))
+        with monkeypatch.context() as patch:
+            patch.setattr(readers, "_MOST_SECONDS", -1.0)
+            patch.setattr(readers, "_STEPS", 1)
+            with pytest.raises(Refusal, match="too long"):
+                await store.sessions(MINE)
+        assert (await store.sessions(MINE)).total == 49
 
 
 async def wait_until(condition):

@@ -141,6 +141,26 @@ async def test_a_directory_that_cannot_be_used_is_refused_until_it_can(tmp_path)
         assert (await store.sessions(MINE)).total == 1
 
 
+async def test_damage_that_shows_while_running_is_set_aside_and_the_next_write_succeeds(tmp_path):
+    async with open_store(tmp_path) as store:
+        await store.write(PutSession(a_session(1)), BeginRun(a_run()), large(a_run()))
+        await trio.to_thread.run_sync(store.actor._writer.aside, checkpoint)
+        path = tmp_path / "state.db"
+        size = path.stat().st_size
+        store.actor._writer.close()
+        with path.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xa5" * (size - 4096))
+        await refused(store, PutSession(a_session(2)))
+        await store.write(PutSession(a_session(2)))
+        assert [session.id for session in (await store.sessions(MINE)).sessions] == [a_session(2).id]
+        assert [file for file in tmp_path.iterdir() if ".corrupt-" in file.name]
+
+
+def checkpoint(connection):
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
 class Failing:
     """A connection whose n-th call fails as a disk would, before or after it was done."""
 

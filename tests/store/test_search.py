@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinvoker.store import PutSession, SessionFilter
+from clinvoker.store import Database, PutSession, SessionFilter
 from clinvoker.store import search as search_module
 from clinvoker.store.listing import list_sessions
+from clinvoker.store.turns import turns_of
 from tests.store.support import a_finished_turn, a_session, apply, fresh
 
 TURNS = [
@@ -70,6 +71,26 @@ def test_words_are_found_and_no_character_is_an_operator(connection, q, numbers)
 )
 def test_whatever_people_type_is_answered(connection, q):
     hits(connection, q)
+
+
+def test_a_damaged_index_is_made_anew_at_the_next_start(tmp_path):
+    with fresh(tmp_path) as connection:
+        for number, (prompt, output) in enumerate(TURNS, 1):
+            session = a_session(number)
+            apply(connection, PutSession(session), *a_finished_turn(session, 1, prompt, output))
+        connection.execute("UPDATE turn_words_data SET block = randomblob(length(block)) WHERE id > 10")
+    assert Database(tmp_path).prepare() == ""
+    with fresh(tmp_path) as connection:
+        assert (hits(connection, "json"), hits(connection, "世界")) == ([1], [3])
+
+
+def test_a_damaged_index_costs_no_turn(tmp_path):
+    with fresh(tmp_path) as connection:
+        session = a_session()
+        apply(connection, PutSession(session), *a_finished_turn(session, 1))
+        connection.execute("UPDATE turn_words_data SET block = x'00' WHERE id < 20")
+        apply(connection, *a_finished_turn(session, 2))
+        assert len(turns_of(connection, session.id)) == 2
 
 
 def test_of_a_very_long_answer_the_beginning_is_found_and_it_can_be_deleted(tmp_path, monkeypatch):
