@@ -17,6 +17,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     SESSION_BUSY = "session_busy"
+    IDEMPOTENCY = "idempotency_conflict"
     TOO_LARGE = "request_too_large"
     UNSUPPORTED_MEDIA = "unsupported_media_type"
     RATE_LIMITED = "rate_limit_exceeded"

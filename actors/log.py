@@ -28,10 +28,16 @@ def timestamp() -> str:
 
 
 class Log:
-    """The entries of one run, numbered from 1. Beyond `limit` bytes the oldest are dropped."""
+    """The entries of one run, numbered from 1. Beyond `limit` bytes the oldest are dropped.
 
-    def __init__(self, run_id: str, limit: int) -> None:
+    With `awaits_keeping`, readers see an entry only when it was kept elsewhere (`keep`): what a reader has seen is
+    never lost.
+    """
+
+    def __init__(self, run_id: str, limit: int, *, awaits_keeping: bool = False) -> None:
         self._run_id = run_id
+        self._awaits_keeping = awaits_keeping
+        self._kept = 0
         self._limit = limit
         self._entries: list[Entry] = []
         self._dropped = 0
@@ -43,6 +49,16 @@ class Log:
     def last(self) -> int:
         """The number of the newest entry, 0 if there is none."""
         return self._dropped + len(self._entries)
+
+    @property
+    def visible(self) -> int:
+        """The number of the newest entry that readers may see."""
+        return self._kept if self._awaits_keeping else self.last
+
+    @property
+    def dropped(self) -> int:
+        """The number of the newest entry that is no longer here."""
+        return self._dropped
 
     def append(
         self, events: list[Event], backend: str, session_id: str, task: int | UnsetType = UNSET
@@ -63,21 +79,40 @@ class Log:
         self.ended = True
         self._grown.announce()
 
+    def keep(self, seq: int) -> None:
+        """Entries up to number `seq` are kept: readers may have them."""
+        self._kept = seq
+        self._grown.announce()
+
+    def give_up_keeping(self) -> None:
+        """Nothing more will be kept: readers get the rest as it is."""
+        self._awaits_keeping = False
+        self._grown.announce()
+
     def after(self, seq: int, most: int) -> list[Entry]:
-        """Return up to `most` entries after number `seq`. Raises `Refusal` if some of them were dropped already."""
+        """Return up to `most` visible entries after number `seq`. Raises `Refusal` if some were dropped already."""
         if seq < self._dropped:
             message = f"events {seq + 1} to {self._dropped} of the run are no longer kept"
             raise Refusal(Code.READER_TOO_SLOW, message)
-        return self._entries[seq - self._dropped : seq - self._dropped + most]
+        return self._entries[seq - self._dropped : min(seq + most, self.visible) - self._dropped]
+
+    def unkept(self, most: int) -> list[Entry]:
+        """Return up to `most` entries that are yet to be kept."""
+        return self._entries[self._kept - self._dropped : self._kept - self._dropped + most]
 
     async def wait_after(self, seq: int) -> None:
-        """Wait until there is an entry after number `seq`, or the log has ended."""
-        await self._grown.wait_until(lambda: self.last > seq or self.ended)
+        """Wait until there is a visible entry after number `seq`, or all there will ever be is visible."""
+        await self._grown.wait_until(lambda: self.visible > seq or (self.ended and self.visible == self.last))
+
+    async def wait_unkept(self) -> None:
+        """Wait until there is an entry to keep, or there never will be."""
+        await self._grown.wait_until(lambda: self.last > self._kept or self.ended)
 
     def _drop_oldest(self) -> None:
         """Drop down to three quarters of the limit, so that it is not done for every entry."""
         dropped = 0
-        while self._size > self._limit * 3 // 4 and dropped < len(self._entries) - 1:
+        most = self.visible - self._dropped - 1
+        while self._size > self._limit * 3 // 4 and dropped < most:
             self._size -= ENTRY_COST + _text_size(self._entries[dropped].content)
             dropped += 1
         del self._entries[:dropped]

@@ -24,7 +24,7 @@ from actors.mailbox import Ask, Emit, Ref, Stream, Tell
 from actors.messages import Failed, Options
 from actors.runner import Forget, Ready, Runner
 from actors.supervisor import Child
-from actors.telemetry import ChildEnded, Observer, PoolLevel
+from actors.telemetry import ChildEnded, Observer, PoolLevel, ProcessSpent, Record
 
 REFILL_DELAY = 1.0
 """Seconds after which a used spare is replaced at the latest; before that, the turn has the processor to itself."""
@@ -57,6 +57,8 @@ class _Slot:
         self.sessions: OrderedDict[str, Ref] = OrderedDict()
         """Sessions whose conversations are live here, the least recently used first."""
         self.used = False
+        self.spent = False
+        """Whether its process takes no more turns, though its runner has not ended yet."""
         self.dropped = False
         """Whether it is no longer one of the pool's."""
         self.evicted = False
@@ -198,7 +200,7 @@ class Pool(Actor):
 
     def _live(self, session: str) -> _Slot | None:
         """The slot that holds the session's conversation."""
-        return next((slot for slot in self._slots if session in slot.sessions), None)
+        return next((slot for slot in self._slots if session in slot.sessions and not slot.spent), None)
 
     def _fitting(self, lease: Lease) -> _Slot | None:
         """A process that can take one more conversation, the readiest first."""
@@ -206,7 +208,7 @@ class Pool(Actor):
         fitting = [
             slot
             for slot in self._slots
-            if slot.key == key and slot.failure is None and (self._driver.shared or slot.spare)
+            if slot.key == key and not (slot.failure or slot.spent) and (self._driver.shared or slot.spare)
         ]
         return min(fitting, key=lambda slot: (not slot.up.is_set(), slot.born), default=None)
 
@@ -239,7 +241,12 @@ class Pool(Actor):
     def _spawn(self, options: Options, resume: str | None = None) -> _Slot:
         self._serial += 1
         limits = self._limits.runner
-        make = partial(self.make_runner, self._driver, options, self._marker(), limits, self._observe, resume)
+
+        def observe(record: Record) -> None:
+            slot.spent = slot.spent or isinstance(record, ProcessSpent)
+            self._observe(record)
+
+        make = partial(self.make_runner, self._driver, options, self._marker(), limits, observe, resume)
         child = Child(f"{self._driver.name}-{self._serial}", make, limits.kill + 1.0)
         slot = _Slot(child, self._driver.fixed_at_spawn(options, resume))
         self._slots.append(slot)

@@ -105,6 +105,11 @@ class Process:
         return bytes(self._tail)
 
     @property
+    def takes_input(self) -> bool:
+        """Whether it can still be written to."""
+        return not self._stdin.closed
+
+    @property
     def oversize(self) -> int:
         """How many lines were dropped so far for being longer than the limit (16 MiB)."""
         return self._lines.oversize

@@ -9,6 +9,7 @@ goes on by itself.
 """
 
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 from actors.actor import Actor
 from actors.change import Change
 from actors.errors import Code, Refusal
+from actors.journal import Journal
 from actors.log import Log
 from actors.mailbox import Ask, Emit, Stream, Tell
 from actors.messages import (
@@ -39,11 +41,18 @@ from actors.telemetry import Observer, RunEnded, RunStarted, StreamFailed
 PAGE = 512
 """Entries that a follower gets at once, at most."""
 
+KEEP = 4096
+"""Entries that are kept at once, at most."""
+
 
 class Follow(Stream[list[Entry]], frozen=True):
     """The run's entries after number `after`, all that is new at a time, to the end."""
 
     after: int = 0
+
+
+class Identify(Ask["Identity"], frozen=True):
+    """Who the run is."""
 
 
 class Cancel(Ask[bool], frozen=True):
@@ -75,6 +84,8 @@ class Identity(Struct, frozen=True):
     session_id: str
     backend: str
     detached: bool = False
+    owner: str = ""
+    """Whose run it is: nobody else finds it."""
 
 
 def new_id(prefix: str) -> str:
@@ -85,10 +96,10 @@ def new_id(prefix: str) -> str:
 class Recorder:
     """What a run's work writes to: events in, answers to permissions out."""
 
-    def __init__(self, identity: Identity, limits: RunLimits) -> None:
+    def __init__(self, identity: Identity, limits: RunLimits, *, kept: bool = False) -> None:
         self.identity = identity
         self.limits = limits
-        self.log = Log(identity.run_id, limits.transcript)
+        self.log = Log(identity.run_id, limits.transcript, awaits_keeping=kept)
         self.outcome: Complete | Failed | None = None
         self.began = trio.current_time()
         self.first_event: float | None = None
@@ -155,17 +166,26 @@ Work = Callable[[Recorder], Awaitable[None]]
 class Run(Actor):
     """Does the work of one run, and serves its log until nobody follows it any more."""
 
-    def __init__(self, identity: Identity, work: Work, limits: RunLimits, observe: Observer) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        work: Work,
+        limits: RunLimits,
+        observe: Observer,
+        journal: Journal | None = None,
+    ) -> None:
         super().__init__()
+        self._journal = journal
         self._identity = identity
         self._work = work
         self._limits = limits
         self._observe = observe
-        self._recorder = Recorder(identity, limits)
+        self._recorder = Recorder(identity, limits, kept=journal is not None)
         self.began = self._recorder.began
         self._scope = trio.CancelScope()
         self._cut_short: Failed | None = None
-        self._worked = trio.Event()
+        self._over = trio.Event()
+        """Set once the work has ended and all its events are kept."""
         self._followers = 0
         self._readers = Change()
 
@@ -173,11 +193,14 @@ class Run(Actor):
         """Begin the work, beside the mailbox."""
         self._observe(RunStarted(self._identity.backend))
         self.nursery.start_soon(self._do_work)
+        self.nursery.start_soon(self._keep_events)
         self.nursery.start_soon(self._watch_followers)
 
     async def receive(self, message: Tell | Ask[Any]) -> object:
-        """Answer `Cancel` and `Answer`."""
+        """Answer `Identify`, `Cancel` and `Answer`."""
         match message:
+            case Identify():
+                return self._identity
             case Cancel():
                 going = self._recorder.outcome is None
                 self._cut(Failed(Code.CANCELLED, "the run was cancelled"))
@@ -204,7 +227,7 @@ class Run(Actor):
         try:
             while True:
                 await log.wait_after(seq)
-                page = log.after(seq, PAGE)
+                page = await self._page(seq)
                 if not page:
                     return
                 seq = page[-1].seq
@@ -216,7 +239,7 @@ class Run(Actor):
         """The daemon goes down: end the work, and let the followers have the last event."""
         if self._recorder.outcome is None:
             self._cut(Failed(Code.DRAINING, "the daemon is shutting down"))
-        await self._worked.wait()
+        await self._over.wait()
         await self._wait_deserted()
 
     async def _do_work(self) -> None:
@@ -235,7 +258,32 @@ class Run(Actor):
             nothing = Failed(Code.INTERNAL, "the run ended without a result")
             self._recorder.record([failure or self._cut_short or nothing])
             self._report()
-            self._worked.set()
+
+    async def _page(self, seq: int) -> list[Entry]:
+        """The entries after number `seq`; what a slow reader missed here comes back from the journal."""
+        log = self._recorder.log
+        if seq < log.dropped and self._journal is not None:
+            return await self._journal.after(seq, min(PAGE, log.dropped - seq))
+        return log.after(seq, PAGE)
+
+    async def _keep_events(self) -> None:
+        """Keep the events as they come; readers get them after that. A run that cannot be kept ends, and says so."""
+        log = self._recorder.log
+        try:
+            # Not cut short with the rest: an end that nobody keeps would look like a run that never ended.
+            with trio.CancelScope(shield=True):
+                while self._journal is not None:
+                    await log.wait_unkept()
+                    entries = log.unkept(KEEP)
+                    if not entries:
+                        break
+                    await self._journal.append(entries)
+                    log.keep(entries[-1].seq)
+        except Refusal as refusal:
+            self._cut(as_failed(refusal))
+            log.give_up_keeping()
+        await log.wait_after(sys.maxsize)
+        self._over.set()
 
     def _cut(self, why: Failed) -> None:
         """Cancel the work; the first reason is the one that is told."""
@@ -254,7 +302,7 @@ class Run(Actor):
         if not self._followers:
             if not self._identity.detached and self._recorder.outcome is None:
                 self._cut(Failed(Code.CANCELLED, "the caller went away"))
-            await self._worked.wait()
+            await self._over.wait()
         return not self._followers
 
     async def _wait_deserted(self) -> None:

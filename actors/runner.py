@@ -29,7 +29,7 @@ from actors.marker import find, now_ticks
 from actors.messages import Event, Failed, Leave, Options, Permission, Prompt, as_failed
 from actors.outbox import Outbox
 from actors.process import LaunchError, Process, ProcessGone, open_process, sweep_strays
-from actors.telemetry import LinesUnparsed, Observer, ProcessEnded, ProcessStarted
+from actors.telemetry import LinesUnparsed, Observer, ProcessEnded, ProcessSpent, ProcessStarted
 
 Announce = Callable[[Event], None]
 """Puts an event among those of the turn, in its place."""
@@ -163,7 +163,7 @@ class Runner(Actor):
                     open_process(launch, marker=self._marker, grace=self._limits.kill) as self._process,
                     trio.open_nursery() as nursery,
                 ):
-                    self._link = self._driver.link(self._process.send, launch)
+                    self._link = self._driver.link(self._send, launch)
                     nursery.start_soon(self._read)
                     nursery.start_soon(self._sweep_after_turns)
                     self._unavailable = await self._shake_hands()
@@ -216,8 +216,28 @@ class Runner(Actor):
             if lost != unparsed:
                 self._observe(LinesUnparsed(self._driver.name, lost - unparsed))
                 unparsed = lost
+        self._observe(ProcessSpent(self._driver.name))
         self._link.closed()
         self._gone.set()
+
+    async def _send(self, data: bytes) -> None:
+        """Write to the process. One that takes nothing more serves nobody: it may end by itself, or is ended."""
+        try:
+            await self._process.send(data)
+        finally:
+            if not self._process.takes_input:
+                self._observe(ProcessSpent(self._driver.name))
+                self.nursery.start_soon(self._end_deaf)
+
+    async def _end_deaf(self) -> None:
+        await self._wait_gone()
+        self._kill()
+
+    def _kill(self) -> None:
+        """Kill the process; its reader sees the end, and tells the turns."""
+        if self._process.returncode is None:  # so the pid is still ours
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _wait_gone(self) -> None:
         """Give a process that no longer talks the time to end, so that its end can be told."""
@@ -281,6 +301,9 @@ class Runner(Actor):
             with trio.fail_after(self._limits.start):
                 conversation = await self._link.open(options, turn.resume)
         except trio.TooSlowError:
+            self._observe(ProcessSpent(self._driver.name))
+            if len(self._turns) == 1:
+                self._kill()
             message = f"{self._driver.name} opened no conversation within {self._limits.start:g} s"
             raise Refusal(Code.BACKEND_UNAVAILABLE, message) from None
         except (LinkClosed, ProcessGone):
@@ -322,9 +345,7 @@ class Runner(Actor):
             with suppress(LinkClosed, ProcessGone, ProtocolBroken, Refusal):
                 await self._link.interrupt(conversation)
         if patience.cancelled_caught:
-            # Its reader sees the end, and tells the other turns. The pid is ours until the process block is left.
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill()
 
     async def _close(self, session: str, conversation: str) -> None:
         """Have the agent forget a conversation, and remove the directory that was made for it."""

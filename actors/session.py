@@ -1,7 +1,8 @@
 """One live conversation: one turn at a time, on the runner that holds it.
 
-A session lives as long as its conversation is live in the pool. When the runner dies, it lives on for a while and
-keeps the agent's own id of the conversation, so that the next turn resumes it where the agent can.
+A session lives as long as its conversation is live in the pool, and for a while after. What outlives it is its
+memory: the agent's own id of the conversation, by which a later turn resumes it, and the history, which is told to an
+agent that cannot resume.
 """
 
 from contextlib import closing, suppress
@@ -9,13 +10,22 @@ from typing import Any
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.actor import Actor
 from actors.errors import ActorDied, Code, Refusal
+from actors.journal import Memory
 from actors.lease import Close, Lease, Released, Verdict
 from actors.mailbox import Ask, Emit, Ref, Replies, Stream, Tell
-from actors.messages import Complete, Event, Failed, Options, Prompt, as_failed
+from actors.messages import Complete, Event, Failed, Options, Prompt
+from actors.replay import with_history
 from actors.runner import Approve, Batch, Turn
+
+LINE = 16
+"""Turns that may wait for the one in hand."""
+
+UNRESUMABLE = frozenset({Code.NOT_FOUND, Code.UNSUPPORTED})
+"""What an agent answers that does not know the conversation, or cannot resume any."""
 
 UNUSED = 30.0
 """Seconds that a session without a process waits for a turn: a new one, and one whose process died."""
@@ -26,6 +36,12 @@ class Begin(Stream[list[Event]], frozen=True):
 
     prompt: Prompt
     approve: Approve
+    queue: bool = False
+    """Wait for the turn in hand instead of being refused."""
+
+
+class End(Tell, frozen=True):
+    """The session is deleted: what is live of it goes."""
 
 
 class Describe(Ask["Description"], frozen=True):
@@ -43,11 +59,19 @@ class Description(Struct, frozen=True):
 class Session(Actor):
     """Serialises the turns of one conversation."""
 
-    def __init__(self, session_id: str, backend: str, pool: Ref, options: Options) -> None:
+    def __init__(
+        self,
+        description: Description,
+        pool: Ref,
+        memory: Memory | None = None,
+        conversation: str | None = None,
+    ) -> None:
         super().__init__()
-        self._description = Description(session_id, backend, options)
+        self._description = description
         self._pool = pool
-        self._conversation: str | None = None
+        self._memory = memory
+        self._conversation = conversation
+        self._waiting = 0
         self._current: Begin | None = None
         """The turn in hand, until its last event has gone out."""
         self._runner: Ref | None = None
@@ -60,7 +84,7 @@ class Session(Actor):
         self.nursery.start_soon(self._end_unused)
 
     async def receive(self, message: Tell | Ask[Any]) -> object:
-        """Take `Released` and `Describe`."""
+        """Take `Released`, `End` and `Describe`."""
         match message:
             case Released(runner=runner, died=died):
                 if runner is self._runner:
@@ -69,6 +93,9 @@ class Session(Actor):
                         self.end()
                     elif self._current is None:
                         self.nursery.start_soon(self._end_unused)
+                return None
+            case End():
+                self.end()
                 return None
             case Describe():
                 return self._description
@@ -79,6 +106,12 @@ class Session(Actor):
         """Accept a turn unless one is in hand."""
         if not isinstance(message, Begin):
             await super().admit(message)
+        elif self._current is not None and message.queue:
+            if self._waiting >= LINE:
+                raise Refusal(
+                    Code.SESSION_BUSY, f"{LINE} turns wait for the session already", retry_after=1.0
+                )
+            self._waiting += 1
         elif self._current is not None:
             raise Refusal(
                 Code.SESSION_BUSY, "the session has a turn in hand", param="session_id", retry_after=1.0
@@ -86,18 +119,25 @@ class Session(Actor):
         elif self._conversation is not None and self._description.options.ephemeral:
             raise Refusal(Code.NOT_FOUND, "the session was for one turn only", param="session_id")
         else:
-            self._current = message
-            self._begun += 1
+            self._begin(message)
 
     async def produce(self, message: Stream[Any], emit: Emit[Any]) -> None:
         """Run the turn: lease a runner, pass its events on."""
         if not isinstance(message, Begin):
             await super().produce(message, emit)
             return
+        queued = self._current is not message
         try:
             # Held while a turn winds down, after its last event has gone out: the next one waits for that, unrefused.
-            async with self._turns:
+            try:
+                await self._turns.acquire()
+            finally:
+                self._waiting -= queued
+            try:
+                self._begin(message)
                 await self._turn(message, emit)
+            finally:
+                self._turns.release()
         finally:
             self._ended(message)
             if self._description.options.ephemeral or self._conversation is None:
@@ -111,31 +151,58 @@ class Session(Actor):
             await self._pool.tell(Close(self._description.id))
 
     async def _turn(self, begin: Begin, emit: Emit[list[Event]]) -> None:
+        """Run a turn; a conversation that the agent cannot take up again is told to it anew, once."""
+        if self._conversation is not None:
+            try:
+                await self._attempt(begin, begin.prompt, emit)
+            except Refusal as refusal:
+                if refusal.code not in UNRESUMABLE or self._memory is None:
+                    raise
+                await self._forget_conversation()
+            else:
+                return
+        await self._attempt(begin, await self._told(begin.prompt), emit)
+
+    async def _attempt(self, begin: Begin, prompt: Prompt, emit: Emit[list[Event]]) -> None:
         session = self._description
         lease = Lease(session.id, self.ref, session.options, self._conversation)
         with closing(await self._pool.stream(lease)) as leases:
             runner = self._runner = await leases.next()
-            turn = Turn(session.id, begin.prompt, session.options, begin.approve, self._conversation)
-            with closing(await _begin(runner, turn)) as batches:
+            turn = Turn(session.id, prompt, session.options, begin.approve, self._conversation)
+            with closing(await _start(runner, turn)) as batches:
                 try:
                     async for batch in batches:
                         await self._pass_on(begin, batch, emit)
-                except Refusal as refusal:  # before any batch: an agent may ask for a login when it opens
-                    await self._pool.tell(Verdict(as_failed(refusal)))
-                    raise
                 finally:
                     # The runner is free again only when the agent has let go of the turn, however it ended.
                     batches.close()
                     with trio.CancelScope(shield=True):
                         await batches.wait_ended()
 
+    async def _told(self, prompt: Prompt) -> Prompt:
+        """The prompt with the history before it, for an agent that has none."""
+        history = await self._memory.history() if self._memory is not None else []
+        return replace(prompt, text=with_history(history, prompt.text))
+
     async def _pass_on(self, begin: Begin, batch: Batch, emit: Emit[list[Event]]) -> None:
-        self._conversation = batch.conversation
+        if batch.conversation != self._conversation:
+            self._conversation = batch.conversation
+            if self._memory is not None:
+                await self._memory.set_conversation(batch.conversation)
         last = batch.events[-1]
         if isinstance(last, Complete | Failed):
             self._ended(begin)
             await self._pool.tell(Verdict(last if isinstance(last, Failed) else None))
         await emit(batch.events)
+
+    async def _forget_conversation(self) -> None:
+        self._conversation = None
+        if self._memory is not None:
+            await self._memory.set_conversation(None)
+
+    def _begin(self, begin: Begin) -> None:
+        self._current = begin
+        self._begun += 1
 
     def _ended(self, begin: Begin) -> None:
         if self._current is begin:
@@ -148,7 +215,7 @@ class Session(Actor):
             self.end()
 
 
-async def _begin(runner: Ref, turn: Turn) -> Replies[Batch]:
+async def _start(runner: Ref, turn: Turn) -> Replies[Batch]:
     try:
         return await runner.stream(turn)
     except ActorDied:

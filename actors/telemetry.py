@@ -30,6 +30,12 @@ class ProcessStarted(Struct, frozen=True):
     seconds: float
 
 
+class ProcessSpent(Struct, frozen=True):
+    """An agent process takes no more turns; its runner is about to end."""
+
+    backend: str
+
+
 class ProcessEnded(Struct, frozen=True):
     """An agent process is gone. `reason` is one of `idle`, `stopped`, `died`, `failed_to_start`."""
 
@@ -83,6 +89,7 @@ Record = (
     ChildEnded
     | StreamFailed
     | ProcessStarted
+    | ProcessSpent
     | ProcessEnded
     | PoolLevel
     | RunStarted

@@ -18,6 +18,7 @@ from clinvoker.http.sockets import BindError
 from clinvoker.lock import StateError, lock_state
 from clinvoker.logs import configure, get_logger
 from clinvoker.reload import Load
+from clinvoker.store import Database, StoreError
 from clinvoker.watchdog import ActorStuck, watch_loop
 
 EX_USAGE = 2
@@ -45,16 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(settings: Settings, load_again: Load) -> int:
     configure(settings.log.level, sys.stderr)
-    with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):  # standard error may be closed
+    with contextlib.suppress(
+        OSError, ValueError, AttributeError, RuntimeError
+    ):  # standard error may be closed
         faulthandler.register(signal.SIGQUIT)
     gave_up: BaseException | None = None
     try:
-        with lock_state(settings.state_dir):
+        with lock_state(settings.state_dir) as state_dir:
+            database = Database(state_dir)
+            if notice := database.prepare():
+                get_logger("clinvoker").error("state restored", notice=notice)
             try:
-                trio.run(_main, settings, load_again)
+                trio.run(_main, settings, database, load_again)
             except* (RestartsExhausted, ActorStuck) as errors:
                 gave_up = errors
-    except (StateError, BindError) as error:
+    except (StateError, StoreError, BindError) as error:
         return _complain(str(error))
     if gave_up is not None:
         get_logger("clinvoker").error("giving up", exc_info=gave_up)
@@ -62,9 +68,9 @@ def _serve(settings: Settings, load_again: Load) -> int:
     return 0
 
 
-async def _main(settings: Settings, load_again: Load) -> None:
+async def _main(settings: Settings, database: Database, load_again: Load) -> None:
     with watch_loop():
-        await run_daemon(settings, os.environ, load=load_again)
+        await run_daemon(settings, os.environ, database, load=load_again)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,9 +38,12 @@ from clinvoker.logs import get_logger, set_level
 from clinvoker.metrics import Metrics
 from clinvoker.reload import Load, reload
 from clinvoker.service import Service
+from clinvoker.store import Database, Store, StoreClient, StoreLimits
 from clinvoker.watchdog import watch_actors
 
 _log = get_logger("clinvoker")
+
+DAY = 86_400.0
 
 FLUSH = 1.0
 """Seconds of the shutdown grace that the readers get for the last events, and the server for its connections."""
@@ -55,6 +58,7 @@ class Up(Struct, frozen=True):
 async def run_daemon(
     settings: Settings,
     environ: Mapping[str, str],
+    database: Database,
     *,
     stop: trio.Event | None = None,
     load: Load | None = None,
@@ -62,18 +66,19 @@ async def run_daemon(
 ) -> None:
     """Run until SIGTERM, SIGINT or `stop`, then drain. SIGHUP has `load` read the configuration again.
 
-    Raises `BindError` if the address cannot be had, `RestartsExhausted` if the tree gave up.
+    `database` must be prepared. Raises `BindError` if the address cannot be had, `RestartsExhausted` if the tree gave up.
     """
     sockets = bind(settings.server.host, settings.server.port)
     instance = Instance.current()
     metrics = Metrics()
     observe = _observer(metrics)
     backends = _backends(settings, environ)
-    supervisor = _tree(settings, backends, instance, observe)
+    supervisor = _tree(settings, backends, database, instance, observe)
     refs = supervisor.refs
     service = Service(
         settings,
         backends,
+        store=StoreClient(refs["store"]),
         limiter=refs["limiter"],
         pools={name: refs[f"pool-{name}"] for name in backends},
         sessions=refs["sessions"],
@@ -134,7 +139,11 @@ def _backends(settings: Settings, environ: Mapping[str, str]) -> dict[str, Backe
 
 
 def _tree(
-    settings: Settings, backends: Mapping[str, Backend], instance: Instance, observe: Observer
+    settings: Settings,
+    backends: Mapping[str, Backend],
+    database: Database,
+    instance: Instance,
+    observe: Observer,
 ) -> Supervisor:
     """The supervision tree; stopped from the bottom of this list to its top."""
     server = settings.server
@@ -155,6 +164,9 @@ def _tree(
     stop_runs, stop_pools = FLUSH, server.kill_grace_secs + 1
     return Supervisor(
         [
+            ChildSpec(
+                "store", lambda: Store(database, StoreLimits(retention=settings.session.retention_days * DAY))
+            ),
             ChildSpec("limiter", lambda: Limiter(server.max_concurrent_runs, server.queue_size, observe)),
             *(
                 ChildSpec(f"pool-{name}", partial(pool, backend), shutdown=stop_pools)

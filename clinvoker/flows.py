@@ -14,7 +14,13 @@ from actors.session import Begin
 
 
 async def take_turn(
-    recorder: Recorder, session: Ref, prompt: Prompt, mode: ApprovalMode, task: int | UnsetType = UNSET
+    recorder: Recorder,
+    session: Ref,
+    prompt: Prompt,
+    mode: ApprovalMode,
+    *,
+    queue: bool = False,
+    task: int | UnsetType = UNSET,
 ) -> None:
     """Run one turn of a session and record its events.
 
@@ -22,7 +28,7 @@ async def take_turn(
     """
     limits = recorder.limits
     patience = limits.first_event
-    with closing(await session.stream(Begin(prompt, _decider(recorder, mode)))) as batches:
+    with closing(await session.stream(Begin(prompt, _decider(recorder, mode), queue))) as batches:
         with trio.CancelScope() as watch:
             while True:
                 # While a permission is open it is the caller who says nothing, and that has a bound of its own.

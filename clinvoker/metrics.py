@@ -8,6 +8,7 @@ from actors.telemetry import (
     LinesUnparsed,
     PoolLevel,
     ProcessEnded,
+    ProcessSpent,
     ProcessStarted,
     QueueLevel,
     Record,
@@ -86,11 +87,8 @@ class Metrics:
                 self.queue.labels(f"pool_{record.backend}").set(record.waiting)
             case QueueLevel():
                 self.queue.labels("runs").set(record.waiting)
-            case ProcessStarted():
-                self.spawns.labels(record.backend).inc()
-                self.spawn_time.labels(record.backend).observe(record.seconds)
-            case ProcessEnded():
-                self.ends.labels(record.backend, record.reason).inc()
+            case ProcessStarted() | ProcessSpent() | ProcessEnded():
+                self._observe_process(record)
             case LinesUnparsed():
                 self.unparsed.labels(record.backend).inc(record.count)
             case StreamFailed():
@@ -109,6 +107,16 @@ class Metrics:
             due = trio.current_time() + LAG_EVERY
             await trio.sleep_until(due)
             self.lag.observe(max(0.0, trio.current_time() - due))
+
+    def _observe_process(self, record: ProcessStarted | ProcessSpent | ProcessEnded) -> None:
+        match record:
+            case ProcessStarted():
+                self.spawns.labels(record.backend).inc()
+                self.spawn_time.labels(record.backend).observe(record.seconds)
+            case ProcessEnded():
+                self.ends.labels(record.backend, record.reason).inc()
+            case ProcessSpent():
+                pass  # its end is what counts
 
     def _observe_run(self, record: RunEnded) -> None:
         backend = record.backend

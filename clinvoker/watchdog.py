@@ -43,7 +43,9 @@ async def watch_actors(refs: Sequence[Ref], *, every: float = EVERY, patience: f
                     await _wait_answered(ref)
             except trio.TooSlowError:
                 _log.error("actor stuck", actor=ref.name, seconds=patience)
-                with suppress(OSError, ValueError, AttributeError, RuntimeError):  # standard error may be closed
+                with suppress(
+                    OSError, ValueError, AttributeError, RuntimeError
+                ):  # standard error may be closed
                     faulthandler.dump_traceback()
                 raise ActorStuck(f"{ref.name} has not answered for {patience:g} s") from None
 

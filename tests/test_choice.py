@@ -74,7 +74,7 @@ def test_what_the_agent_cannot_do_is_refused_by_name(field):
 
 def test_nothing_asked_is_nothing_refused():
     check(backend(NOTHING), Options(), PLAIN)
-    check(backend(NOTHING), Options(workdir="/tmp", ephemeral=True), PLAIN)  # noqa: S108 - a name
+    check(backend(NOTHING), Options(workdir="/tmp", ephemeral=True), PLAIN)
 
 
 @pytest.mark.parametrize("flag", ["--effort", "--effort=high", "-c=a=b", "--effort="])
@@ -82,7 +82,9 @@ def test_a_listed_flag_passes_with_any_value(flag):
     check(backend(EVERYTHING), Options(extra=(flag,)), PLAIN)
 
 
-@pytest.mark.parametrize("flag", ["--other", "--effor", "--efforts=1", " --effort", "-", "", "x", "--effort\0", "=--effort"])
+@pytest.mark.parametrize(
+    "flag", ["--other", "--effor", "--efforts=1", " --effort", "-", "", "x", "--effort\0", "=--effort"]
+)
 def test_any_other_flag_is_refused_by_its_place_and_the_list_is_told(flag):
     with pytest.raises(Refusal) as refused:
         check(backend(EVERYTHING), Options(extra=("--effort=low", flag)), PLAIN)
@@ -98,18 +100,14 @@ def test_the_users_own_list_of_flags_counts_and_may_be_empty():
 
 
 def test_what_the_request_leaves_open_is_as_configured():
-    settings = replace(
-        SETTINGS, model="m", system_prompt="s", approval_mode="none", sandbox_mode="read-only"
-    )
+    settings = replace(SETTINGS, model="m", system_prompt="s", approval_mode="none", sandbox_mode="read-only")
     assert with_defaults(Options(), settings) == Options(
         model="m", system_prompt="s", approval_mode="none", sandbox_mode="read-only"
     )
 
 
 def test_what_the_request_says_counts():
-    settings = replace(
-        SETTINGS, model="m", system_prompt="s", approval_mode="none", sandbox_mode="read-only"
-    )
+    settings = replace(SETTINGS, model="m", system_prompt="s", approval_mode="none", sandbox_mode="read-only")
     asked = Options(
         workdir="/w",
         model="n",

@@ -31,7 +31,9 @@ def test_the_version_is_told(capsys):
     assert capsys.readouterr().out == f"clinvoker {clinvoker.__version__}\n"
 
 
-@pytest.mark.parametrize("argv", [[], ["unknown"], ["serve", "--unknown"], ["serve", "extra"], ["serve", "--port"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["unknown"], ["serve", "--unknown"], ["serve", "extra"], ["serve", "--port"]]
+)
 def test_a_wrong_command_line_is_a_usage_error(capsys, argv):
     with pytest.raises(SystemExit) as end:
         main(argv)
@@ -41,13 +43,13 @@ def test_a_wrong_command_line_is_a_usage_error(capsys, argv):
 
 BAD = {
     "a missing file": (["--config", "/no/such/file.toml"], {}, "/no/such/file.toml"),
-    "a directory as file": (["--config", "/tmp"], {}, "/tmp"),  # noqa: S108 - a directory
+    "a directory as file": (["--config", "/tmp"], {}, "/tmp"),
     "a port that is none": (["--port", "http"], {}, "port"),
     "a port out of range": (["--port", "70000"], {}, "port"),
     "a negative port": (["--port=-1"], {}, "port"),
     "an unknown backend": (["--backend", "unknown"], {}, "backend"),
     "an unknown log level": (["--log-level", "loud"], {}, "level"),
-    "an open address without a key": (["--host", "0.0.0.0"], {}, "CLINVK_API_KEY"),  # noqa: S104 - refused
+    "an open address without a key": (["--host", "0.0.0.0"], {}, "CLINVK_API_KEY"),
     "a bad port in the environment": ([], {"CLINVK_PORT": "x"}, "CLINVK_PORT"),
     "an unknown backend in the environment": ([], {"CLINVK_BACKEND": "unknown"}, "CLINVK_BACKEND"),
 }
@@ -104,9 +106,7 @@ def serve(home, *argv):
     home.mkdir(exist_ok=True)
     env = {"PATH": os.environ["PATH"], "HOME": str(home)}
     command = [sys.executable, "-m", "clinvoker", "serve", *argv]
-    return subprocess.run(
-        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=10, check=False
-    )
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=10, check=False)
 
 
 @pytest.mark.daemon

@@ -20,9 +20,9 @@ def test_the_directory_is_made_for_its_owner_alone(tmp_path):
 
 def test_a_second_holder_is_told_who_is_the_first(tmp_path):
     with lock_state(str(tmp_path)):
-        with pytest.raises(StateError, match=rf"^already running \(pid {os.getpid()}\) on {tmp_path}$"):
-            with lock_state(str(tmp_path)):
-                pass
+        told = rf"^already running \(pid {os.getpid()}\) on {tmp_path}$"
+        with pytest.raises(StateError, match=told), lock_state(str(tmp_path)):
+            pass
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 

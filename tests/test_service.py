@@ -5,21 +5,31 @@ from msgspec.structs import replace
 
 from actors.errors import Code, Refusal
 from actors.messages import Options, Prompt
-from actors.session import Description
 from clinvoker.backends.choice import Backend
 from clinvoker.config import BackendSettings, ServerSettings, Settings
 from clinvoker.service import PromptCall, Service
+from clinvoker.store import SessionRecord
 from tests.test_choice import EVERYTHING, NOTHING, Driver
 
 
-class Actor:
-    """A ref that has this one answer."""
+class Shelf:
+    """A store that has this one session, and no run."""
 
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, session):
+        self._session = session
+
+    async def session(self, _id, _owner):
+        return self._session
+
+    async def run(self, _id, _owner):
+        return None
+
+
+class Nobody:
+    """The address of a supervisor without children."""
 
     async def ask(self, _):
-        return self.answer
+        return None
 
 
 def make_backend(name, capabilities, **settings):
@@ -37,12 +47,17 @@ def make_service(session=None, **server):
     return Service(
         settings,
         BACKENDS,
+        store=Shelf(session),
         limiter=None,
         pools={},
-        sessions=Actor(session),
-        runs=Actor(None),
+        sessions=Nobody(),
+        runs=Nobody(),
         observe=lambda _: None,
     )
+
+
+def a_session(backend, options):
+    return SessionRecord(id="ses_1", owner="", backend=backend, created=0, updated=0, options=options)
 
 
 def call(backend="", session_id="", schema=None, **options):
@@ -97,7 +112,7 @@ async def test_the_lists_of_directories_can_change_while_the_daemon_runs(tmp_pat
 
 async def test_a_session_keeps_its_backend_and_its_options():
     options = Options(max_turns=3)
-    session = Actor(Description("ses_1", "able", options))
+    session = a_session("able", options)
     service = make_service(session)
     assert await service.plan(call(session_id="ses_1")) == (BACKENDS["able"], options)
     assert await service.plan(call("able", session_id="ses_1")) == (BACKENDS["able"], options)
@@ -107,7 +122,7 @@ async def test_a_session_keeps_its_backend_and_its_options():
 
 
 async def test_what_a_sessions_backend_cannot_do_in_a_turn_is_refused():
-    service = make_service(Actor(Description("ses_1", "plain", Options())))
+    service = make_service(a_session("plain", Options()))
     with pytest.raises(Refusal) as refused:
         await service.plan(call(session_id="ses_1", schema={}))
     assert refused.value.param == "schema"
@@ -115,5 +130,5 @@ async def test_what_a_sessions_backend_cannot_do_in_a_turn_is_refused():
 
 async def test_a_run_that_is_not_there_is_not_found():
     with pytest.raises(Refusal) as refused:
-        await make_service().find_run("run_1")
+        await make_service().follow("run_1", "")
     assert refused.value.code is Code.NOT_FOUND

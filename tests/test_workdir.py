@@ -39,13 +39,15 @@ def test_a_path_must_be_absolute(path):
     assert refused(path) is Code.INVALID_REQUEST
 
 
-@pytest.mark.parametrize("path", ["absent", "work/file", "work/file/below", "dangling", "loop", "a" * 300, "x/" * 3000])
+@pytest.mark.parametrize(
+    "path", ["absent", "work/file", "work/file/below", "dangling", "loop", "a" * 300, "x/" * 3000]
+)
 def test_a_path_must_be_a_directory(tree, path):
     assert refused(f"{tree}/{path}") is Code.INVALID_REQUEST
 
 
 def test_a_path_with_nul_is_refused():
-    assert refused("/tmp\0/x") is Code.INVALID_REQUEST
+    assert refused("/usr\0/x") is Code.INVALID_REQUEST
 
 
 def test_with_a_list_of_allowed_directories_all_others_are_forbidden(tree):

@@ -12,10 +12,10 @@ import clinvoker
 from actors.errors import ActorDied, Code, Refusal
 from actors.lease import Status
 from actors.supervisor import Count
-from clinvoker.api import native
+from clinvoker.api import native, runs, sessions
 from clinvoker.api.errors import render
+from clinvoker.api.exchange import reply
 from clinvoker.api.guard import REQUEST_ID
-from clinvoker.api.native import reply
 from clinvoker.backends.probe import Versions
 from clinvoker.http import quartfix
 from clinvoker.logs import get_logger
@@ -59,6 +59,8 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     quartfix.fix(app)
     app.url_map.merge_slashes = False  # a redirect is no answer to a program
     native.register(app, service, Versions())
+    runs.register(app, service)
+    sessions.register(app, service)
     _register_health(app, service, metrics)
     _register_hooks(app, metrics)
     _register_errors(app, service)

@@ -14,6 +14,7 @@ TABLE: dict[Code, tuple[int, str]] = {
     Code.NOT_FOUND: (404, "not_found_error"),
     Code.METHOD_NOT_ALLOWED: (405, "invalid_request_error"),
     Code.SESSION_BUSY: (409, "conflict_error"),
+    Code.IDEMPOTENCY: (409, "conflict_error"),
     Code.TOO_LARGE: (413, "invalid_request_error"),
     Code.UNSUPPORTED_MEDIA: (415, "invalid_request_error"),
     Code.RATE_LIMITED: (429, "rate_limit_error"),

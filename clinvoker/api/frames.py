@@ -3,13 +3,24 @@
 from collections.abc import Callable, Iterable
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.messages import Entry, Failed
 from clinvoker.api.errors import typed
+from clinvoker.http.stream import NDJSON_HEARTBEAT, SSE_HEARTBEAT
 
 Frame = Callable[[list[Entry]], bytes]
 """Turns a batch of entries into the bytes of one write."""
+
+
+class Framing(Struct, frozen=True):
+    """A way to stream events, and what is sent when nothing happens."""
+
+    frame: Frame
+    content_type: str
+    heartbeat: bytes
+
 
 _encoder = msgspec.json.Encoder()
 
@@ -33,3 +44,7 @@ def with_types(entries: list[Entry]) -> Iterable[Entry]:
     if isinstance(last.content, Failed):
         return [*entries[:-1], replace(last, content=typed(last.content))]
     return entries
+
+
+SSE = Framing(sse, "text/event-stream", SSE_HEARTBEAT)
+NDJSON = Framing(ndjson, "application/x-ndjson", NDJSON_HEARTBEAT)

@@ -4,6 +4,7 @@
 configured, everything but `/health` needs one (contract, section 7).
 """
 
+import hashlib
 import re
 import secrets
 from collections.abc import Iterable, Mapping, MutableMapping
@@ -24,6 +25,10 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?")
 
 REQUEST_ID = "clinvoker.request_id"
 """Where the scope of a request has its id, which its answer carries whoever gives it."""
+
+
+CALLER = "clinvoker.caller"
+"""Where the scope of a request has who sends it: empty without keys, else what stands for the key."""
 
 
 def new_request_id() -> str:
@@ -51,6 +56,7 @@ class Guard:
             return
         headers = _headers(scope["headers"])
         scope[REQUEST_ID] = new_request_id()
+        scope[CALLER] = _caller(_presented(scope, headers)) if self._keys else ""
         send = _with_headers(send, [(b"x-request-id", scope[REQUEST_ID].encode())])
         try:
             self._check(scope, headers)
@@ -80,6 +86,11 @@ class Guard:
     def _known(self, presented: str) -> bool:
         # Every key is compared, each in constant time: how long it takes tells nothing.
         return sum(key == Secret(presented) for key in self._keys) > 0
+
+
+def _caller(key: str) -> str:
+    """What stands for a key where it must not be seen."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def _presented(scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:

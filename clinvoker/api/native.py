@@ -1,19 +1,18 @@
-"""The native REST API: `/api/v1` (contract, section 3)."""
+"""The native REST API's prompts and backends: `/api/v1` (contract, section 3)."""
 
+import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
 import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from actors.errors import ActorDied, Code, Refusal
+from actors.errors import Code, Refusal
 from actors.lease import Status
-from actors.log import timestamp
-from actors.mailbox import Replies
 from actors.messages import (
     ApprovalMode,
     Complete,
@@ -26,17 +25,21 @@ from actors.messages import (
     SandboxMode,
     Usage,
 )
-from actors.run import Answer, Cancel, Follow
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, as_refusal, type_of
+from clinvoker.api.exchange import body, caller, reply, stream
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.probe import Versions, would_launch
-from clinvoker.config.settings import Model
-from clinvoker.http.stream import NDJSON_HEARTBEAT, SSE_HEARTBEAT, current_request_stack, streaming
+from clinvoker.config.settings import Model, Tag
+from clinvoker.follower import Follower
+from clinvoker.http.stream import current_request_stack
 from clinvoker.service import PromptCall, Service, Started
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Word = Annotated[str, Meta(max_length=256)]
+
+MAX_KEY = 256
+"""Characters of an Idempotency-Key."""
 
 
 class ImageRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,6 +67,10 @@ class PromptRequest(Struct, frozen=True, forbid_unknown_fields=True):
     schema: dict[str, Any] | None = None
     extra: tuple[Word, ...] = ()
     ephemeral: bool = False
+    queue: bool = False
+    detach: bool = False
+    tags: Annotated[tuple[Tag, ...], Meta(max_length=32)] = ()
+    metadata: Annotated[dict[Word, Word], Meta(max_length=32)] = {}
     verbose: bool = False
     dry_run: bool = False
     stream: bool = False
@@ -84,6 +91,13 @@ class PromptAnswer(Struct, frozen=True):
     denied: tuple[str, ...] | UnsetType = UNSET
     error: Body | UnsetType = UNSET
     events: list[Entry] | UnsetType = UNSET
+
+
+class Detached(Struct, frozen=True):
+    """The answer to a detached prompt: the run goes on by itself."""
+
+    run_id: str
+    session_id: str
 
 
 class DryRun(Struct, frozen=True):
@@ -121,36 +135,32 @@ class BackendList(Struct, frozen=True):
     backends: list[BackendInfo]
 
 
-class PermissionAnswer(Struct, frozen=True, forbid_unknown_fields=True):
-    """`POST /runs/{id}/permissions/{pid}`."""
-
-    option: Word
-
-
 def register(app: QuartTrio, service: Service, versions: Versions) -> None:
     """Add the routes."""
 
     @app.post("/api/v1/prompt")
     async def prompt() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
-        asked = decode(await body(), PromptRequest)
-        call = _call(asked)
+        raw = await body()
+        asked = decode(raw, PromptRequest)
+        call = replace(
+            to_call(asked),
+            caller=caller(),
+            idempotency_key=_idempotency_key(),
+            body_hash=hashlib.sha256(raw).digest(),
+        )
         if asked.dry_run:
             return reply(await _dry_run(service, call))
         started = await service.start(call)
-        follower = await started.run.stream(Follow())
+        run_id, session_id = started.identity.run_id, started.identity.session_id
+        if asked.detach:
+            return reply(Detached(run_id, session_id))
+        follower = await service.follow(run_id, caller())
         current_request_stack().callback(follower.close)
         first = await _first_page(follower)
-        framing = _framing(asked)
-        if framing is None:
+        frame = _frame(asked)
+        if frame is None:
             return reply(await _collect(started, first, follower, verbose=asked.verbose))
-        frame, content_type, heartbeat = framing
-        return streaming(
-            _frames(started, first, follower, frame),
-            content_type,
-            {"x-clinvoker-run": started.identity.run_id},
-            heartbeat=heartbeat,
-            heartbeat_s=service.settings.server.heartbeat_secs,
-        )
+        return stream(service, follower, frame, first)
 
     @app.get("/api/v1/backends")
     async def backends() -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -164,34 +174,9 @@ def register(app: QuartTrio, service: Service, versions: Versions) -> None:
                 nursery.start_soon(describe, name)
         return reply(BackendList([described[name] for name in service.backends]))
 
-    @app.post("/api/v1/runs/<run_id>/cancel")
-    async def cancel(run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        run = await service.find_run(run_id)
-        return reply({"run_id": run_id, "cancelled": await run.ask(Cancel())})
 
-    @app.post("/api/v1/runs/<run_id>/permissions/<permission>")
-    async def permit(run_id: str, permission: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        answer = decode(await body(), PermissionAnswer)
-        run = await service.find_run(run_id)
-        await run.ask(Answer(permission, answer.option))
-        return reply({"run_id": run_id, "id": permission, "option": answer.option})
-
-
-async def body() -> bytes:
-    """The request's body, which must be declared as JSON: that is what forces a browser to ask first."""
-    if request.mimetype != "application/json":
-        message = "the body must be declared as content-type: application/json"
-        raise Refusal(Code.UNSUPPORTED_MEDIA, message, param="content-type")
-    data = await request.get_data()
-    return data if isinstance(data, bytes) else data.encode()
-
-
-def reply(value: object) -> Response:
-    """A value as a JSON answer."""
-    return Response(msgspec.json.encode(value), content_type="application/json")
-
-
-def _call(asked: PromptRequest) -> PromptCall:
+def to_call(asked: PromptRequest) -> PromptCall:
+    """What a request asks for. Raises `Refusal` naming the field at fault."""
     check_text(asked.prompt, "prompt")
     check_text(asked.system_prompt, "system_prompt")
     options = Options(
@@ -210,19 +195,40 @@ def _call(asked: PromptRequest) -> PromptCall:
         raise Refusal(Code.INVALID_REQUEST, message, param="session_id")
     images = tuple(Image(image.media_type, b64encode(image.data).decode()) for image in asked.images)
     prompt = Prompt(asked.prompt, images, asked.schema)
-    return PromptCall(prompt, options, asked.backend, asked.session_id)
+    if asked.detach and asked.ephemeral:
+        raise Refusal(
+            Code.INVALID_REQUEST, "a detached run cannot be ephemeral: nobody could read it", param="detach"
+        )
+    return PromptCall(
+        prompt,
+        options,
+        asked.backend,
+        asked.session_id,
+        queue=asked.queue,
+        detach=asked.detach,
+        tags=asked.tags,
+        metadata=asked.metadata,
+    )
 
 
-def _framing(asked: PromptRequest) -> tuple[frames.Frame, str, bytes] | None:
+def _idempotency_key() -> str:
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > MAX_KEY:
+        message = f"an Idempotency-Key has at most {MAX_KEY} characters"
+        raise Refusal(Code.INVALID_REQUEST, message, param="Idempotency-Key")
+    return key
+
+
+def _frame(asked: PromptRequest) -> frames.Framing | None:
     """How the answer is to be streamed; None for one JSON object."""
     # Where the caller has no preference, the first of these.
     accepted = request.accept_mimetypes.best_match(
         ["application/json", "text/event-stream", "application/x-ndjson"]
     )
     if asked.output_format == "stream-json" or accepted == "application/x-ndjson":
-        return frames.ndjson, "application/x-ndjson", NDJSON_HEARTBEAT
+        return frames.NDJSON
     if asked.stream or accepted == "text/event-stream":
-        return frames.sse, "text/event-stream", SSE_HEARTBEAT
+        return frames.SSE
     return None
 
 
@@ -232,40 +238,16 @@ async def _dry_run(service: Service, call: PromptCall) -> DryRun:
     return DryRun(True, backend.driver.name, options.model, options.workdir, launch.argv)  # noqa: FBT003
 
 
-async def _first_page(follower: Replies[list[Entry]]) -> list[Entry]:
+async def _first_page(follower: Follower) -> list[Entry]:
     """The run's first entries; a run that never began is refused here, before any header has gone out."""
-    first = await follower.next()
+    first = await anext(follower)
     if isinstance(first[0].content, Failed):
         raise as_refusal(first[0].content)
     return first
 
 
-async def _frames(
-    started: Started, first: list[Entry], follower: Replies[list[Entry]], frame: frames.Frame
-) -> AsyncIterator[bytes]:
-    """The run's entries as frames, to the end; what keeps the reader from the end is told as a last event."""
-    last = first[-1]
-    yield frame(first)
-    try:
-        async for page in follower:
-            last = page[-1]
-            yield frame(page)
-    except Refusal as refusal:
-        yield frame([_farewell(started, last.seq, Failed(refusal.code, refusal.message))])
-    except ActorDied:
-        failed = Failed(Code.INTERNAL, "the run failed inside the daemon")
-        yield frame([_farewell(started, last.seq, failed)])
-
-
-def _farewell(started: Started, seq: int, failed: Failed) -> Entry:
-    identity = started.identity
-    return Entry(
-        failed.TYPE, identity.backend, failed, timestamp(), identity.run_id, seq + 1, identity.session_id
-    )
-
-
 async def _collect(
-    started: Started, first: list[Entry], follower: Replies[list[Entry]], *, verbose: bool
+    started: Started, first: list[Entry], follower: Follower, *, verbose: bool
 ) -> PromptAnswer:
     """The whole run as one answer."""
     told: list[Entry] = []
@@ -278,7 +260,7 @@ async def _collect(
         last = page[-1].content
         if isinstance(last, Complete | Failed):
             break
-        page = await follower.next()
+        page = await anext(follower)
     identity = started.identity
     model = getattr(first[0].content, "model", started.options.model)
     events = told if verbose else UNSET

@@ -20,6 +20,7 @@ from .settings import (
     BackendSettings,
     LogSettings,
     ServerSettings,
+    SessionSettings,
     Settings,
 )
 from .sources import Options
@@ -32,6 +33,7 @@ __all__ = [
     "Options",
     "Secret",
     "ServerSettings",
+    "SessionSettings",
     "Settings",
     "defaults",
     "is_loopback",

@@ -37,6 +37,7 @@ def _pattern(regex: str, description: str) -> Meta:
 Text = Annotated[str, _pattern(r"[^\0]*", "text without NUL")]
 Word = Annotated[str, _pattern(r"[^\0]+", "text that is not empty and has no NUL")]
 Line = Annotated[str, _pattern(r"[^\x00-\x1f\x7f]{0,256}", "one line of at most 256 characters")]
+Tag = Annotated[str, _pattern(r"[^\x00-\x1f\x7f]{1,64}", "one line of 1 to 64 characters")]
 Model = Annotated[
     str,
     _pattern(
@@ -145,6 +146,13 @@ class BackendSettings(Table, frozen=True, kw_only=True):
         return f"BackendSettings({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
+class SessionSettings(Table, frozen=True, kw_only=True):
+    """`[session]`: what is remembered of conversations."""
+
+    retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 30
+    default_tags: tuple[Tag, ...] = ()
+
+
 class LogSettings(Table, frozen=True, kw_only=True):
     """`[log]`: what is worth a line."""
 
@@ -162,6 +170,7 @@ class Settings(Table, frozen=True, kw_only=True):
     state_dir: Text = ""
     server: ServerSettings = ServerSettings()
     backends: Mapping[str, BackendSettings] = {}
+    session: SessionSettings = SessionSettings()
     log: LogSettings = LogSettings()
     api_keys: tuple[Secret, ...] = ()
     config_file: str = ""

@@ -72,7 +72,7 @@ class DeleteSession(Change, frozen=True):
 
 
 class AddTurn(Change, frozen=True):
-    """Begin a session's next turn (its number is `SessionRecord.turns + 1`); the session is `running` from here on."""
+    """Begin a session's next turn (number `SessionRecord.turns + 1`, or 0); the session is `running` from here on."""
 
     turn: TurnRecord
 
@@ -82,10 +82,10 @@ class AddTurn(Change, frozen=True):
 
 
 class FinishTurn(Change, frozen=True):
-    """End a turn in hand; `code` and `message` say how it failed. One that has ended stays as it is."""
+    """End the turn that a run took; `code` and `message` say how it failed. One that has ended stays as it is."""
 
     session: str
-    number: int
+    run: str
     ended: float
     output: str = ""
     code: str | None = None
@@ -94,7 +94,7 @@ class FinishTurn(Change, frozen=True):
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Make the change."""
-        key = turns.turn_key(sessions.key_of(connection, self.session), self.number)
+        key = turns.key_of(connection, sessions.key_of(connection, self.session), self.run)
         turns.finish_turn(connection, key, self.output, self.code, self.message, self.usage, self.ended)
 
 

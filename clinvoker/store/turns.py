@@ -16,25 +16,30 @@ _log = get_logger("clinvoker.store")
 
 
 def add_turn(connection: sqlite3.Connection, turn: TurnRecord) -> None:
-    """Begin a turn, once; the session is in use from here on. Refused unless it is the session's next."""
+    """Begin a turn, once; the session is in use from here on. Refused unless it is the session's next.
+
+    Number 0 stands for whichever is the next.
+    """
     row = connection.execute("SELECT key, turns FROM sessions WHERE id = ?", (turn.session,)).fetchone()
     if row is None:
         raise Refusal(Code.NOT_FOUND, f"no session {turn.session}", param="session_id")
     session, turns = row
-    again = "SELECT 1 FROM turns WHERE key = ? AND run = ? AND prompt = ?"
-    if connection.execute(again, (turn_key(session, turn.number), turn.run, turn.prompt)).fetchone():
+    number = turn.number or turns + 1
+    again = "SELECT 1 FROM turns WHERE key IN (?, ?) AND run = ? AND prompt = ?"
+    last = turns if turn.number == 0 else number
+    keys = session << TURN_BITS | last, turn_key(session, number)
+    if connection.execute(again, (*keys, turn.run, turn.prompt)).fetchone():
         return
-    if turn.number != turns + 1:
-        raise Refusal(
-            Code.STORAGE, f"turn {turn.number} of session {turn.session} cannot follow turn {turns}"
-        )
+    if number != turns + 1:
+        raise Refusal(Code.STORAGE, f"turn {number} of session {turn.session} cannot follow turn {turns}")
     connection.execute(
         "INSERT INTO turns (key, session, run, prompt, started) VALUES (?, ?, ?, ?, ?)",
-        (turn_key(session, turn.number), session, turn.run, turn.prompt, turn.started),
+        (turn_key(session, number), session, turn.run, turn.prompt, turn.started),
     )
+    connection.execute("UPDATE runs SET session = ? WHERE id = ?", (turn.session, turn.run))
     connection.execute(
         "UPDATE sessions SET turns = ?, status = 'running', updated = max(updated, ?) WHERE key = ?",
-        (turn.number, turn.started, session),
+        (number, turn.started, session),
     )
 
 
@@ -127,6 +132,16 @@ def delete_turns(connection: sqlite3.Connection, session: int) -> None:
         except sqlite3.DatabaseError as error:
             _tolerate(error)
     connection.execute("DELETE FROM turns WHERE session = ?", (session,))
+
+
+def key_of(connection: sqlite3.Connection, session: int, run: str) -> int:
+    """The key of the last turn that a run took in a session. Raises `Refusal` if there is none."""
+    find = "SELECT key FROM turns WHERE key BETWEEN ? AND ? AND run = ? ORDER BY key DESC LIMIT 1"
+    bounds = session << TURN_BITS, (session + 1) << TURN_BITS
+    row = connection.execute(find, (*bounds, run)).fetchone()
+    if row is None:
+        raise Refusal(Code.NOT_FOUND, f"no turn of {run} in the session")
+    return row[0]
 
 
 def turn_key(session: int, number: int) -> int:

@@ -70,7 +70,7 @@ def open_fds(pid="self"):
 
 async def come_true(condition, timeout):  # noqa: ASYNC109 - a test's bound
     with trio.fail_after(timeout):
-        while not condition():  # noqa: ASYNC110 - other processes set no events
+        while not condition():
             await trio.sleep(0.01)
 
 

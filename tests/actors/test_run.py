@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from contextlib import closing, suppress
 
 import pytest

@@ -183,7 +183,7 @@ async def deny(permission, announce):
 
 async def come_true(condition):
     with trio.fail_after(5):
-        while not condition():  # noqa: ASYNC110 - other processes set no events
+        while not condition():
             await trio.sleep(0.01)
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from contextlib import closing, suppress
 
 import pytest
@@ -9,7 +8,7 @@ from actors.errors import ActorDied, Code, Refusal
 from actors.lease import Close, Lease, Released, Verdict
 from actors.messages import Complete, Failed, Message, Options, Prompt
 from actors.runner import Batch, Turn
-from actors.session import UNUSED, Begin, Describe, Session
+from actors.session import UNUSED, Begin, Describe, Description, Session
 from tests.actors.support import CancelAtStep, Records, running, settle
 
 
@@ -92,7 +91,7 @@ class World:
         self.pool = Lender(self.runner)
         self._running.append(running(self.pool))
         pool = (await self._running[1].__aenter__()).ref
-        self._running.append(running(Session("ses_1", "echo", pool, self.options), self.records))
+        self._running.append(running(Session(Description("ses_1", "echo", self.options), pool), self.records))
         self.session = await self._running[2].__aenter__()
         return self
 

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - the clock is asked for its effect: time here is virtual
 from collections import Counter
 from contextlib import suppress
 from functools import partial

@@ -1,5 +1,7 @@
 """What the tests of the API share."""
 
+import trio
+
 PROMPT = "/api/v1/prompt"
 
 
@@ -18,3 +20,10 @@ def error_of(answer):
 async def prompt(client, **fields):
     """Prompt with exactly these fields."""
     return await client.call("POST", PROMPT, fields)
+
+
+async def eventually(condition, within=3.0):
+    """Wait until an asynchronous condition holds."""
+    with trio.fail_after(within):
+        while not await condition():
+            await trio.sleep(0.03)

@@ -25,6 +25,7 @@ STATUSES = {
     Code.NOT_FOUND: 404,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.SESSION_BUSY: 409,
+    Code.IDEMPOTENCY: 409,
     Code.TOO_LARGE: 413,
     Code.UNSUPPORTED_MEDIA: 415,
     Code.RATE_LIMITED: 429,
@@ -164,7 +165,20 @@ async def test_every_answer_has_an_id_of_its_own(client):
         await client.call("POST", PROMPT, {"prompt": "x", "backend": "claude"}),
         await client.call("GET", "/" + "a" * 10_000),
     ]
-    assert [answer.status for answer in answers] == [200, 200, 404, 405, 400, 413, 403, 403, 200, 200, 503, 414]
+    assert [answer.status for answer in answers] == [
+        200,
+        200,
+        404,
+        405,
+        400,
+        413,
+        403,
+        403,
+        200,
+        200,
+        503,
+        414,
+    ]
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"req_[0-9a-f]{24}", each) for each in ids)
@@ -181,7 +195,7 @@ class Broken:
 
 
 def service_with(error):
-    refs = {"limiter": None, "pools": {"echo": Broken(error)}, "sessions": None, "runs": None}
+    refs = {"limiter": None, "pools": {"echo": Broken(error)}, "sessions": None, "runs": None, "store": None}
     return Service(Settings(), {}, **refs, observe=lambda _: None)
 
 

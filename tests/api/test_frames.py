@@ -67,7 +67,9 @@ def parse_sse(answer):
 
 
 @pytest.mark.daemon
-@pytest.mark.parametrize(("accept", "parse"), [("text/event-stream", parse_sse), ("application/x-ndjson", parse_ndjson)])
+@pytest.mark.parametrize(
+    ("accept", "parse"), [("text/event-stream", parse_sse), ("application/x-ndjson", parse_ndjson)]
+)
 @pytest.mark.parametrize("backend", ["echo", "scripted"])
 async def test_a_stream_and_the_whole_answer_tell_the_same(client, backend, accept, parse):
     whole = (await prompt(client, prompt=TEXT, backend=backend)).json

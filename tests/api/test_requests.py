@@ -29,10 +29,10 @@ BAD_FIELDS = [
     ("workdir", "~", "workdir"),
     ("workdir", "/no/such/directory", "workdir"),
     ("workdir", "/bin/sh", "workdir"),
-    ("workdir", "/tmp\0", "workdir"),
+    ("workdir", "/usr\0", "workdir"),
     ("workdir", "/" + "a" * 300, "workdir"),
     ("workdir", "/a" * 3000, "workdir"),
-    ("workdir", ["/tmp"], "workdir"),
+    ("workdir", ["/usr"], "workdir"),
     ("session_id", {}, "session_id"),
     ("system_prompt", "a\0b", "system_prompt"),
     ("system_prompt", False, "system_prompt"),
@@ -132,7 +132,14 @@ async def test_half_a_surrogate_pair_is_a_400_that_says_so(client, escape):
 @pytest.mark.daemon
 @pytest.mark.parametrize(
     "content_type",
-    [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json", ""],
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "text/json",
+        "",
+    ],
 )
 async def test_a_body_not_declared_as_json_is_a_415(client, content_type):
     body = {"prompt": "hello", "backend": "echo"}

@@ -122,7 +122,7 @@ class Scene:
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
     with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - other processes raise no trio.Event
+        while not condition():
             await trio.sleep(0.05)
 
 

@@ -525,12 +525,12 @@ async def test_an_interrupt_leaves_no_tool_and_an_agent_that_goes_on(tmp_path):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(live.link.turn, conversation, prompt, out, Asked("allow"))
             with trio.fail_after(10):
-                while not live.children():  # noqa: ASYNC110 - other processes give no event
+                while not live.children():
                     await trio.sleep(0.05)
             nursery.cancel_scope.cancel()
         with trio.fail_after(2):
             await live.link.interrupt(conversation)
-            while live.children():  # noqa: ASYNC110 - as above
+            while live.children():
                 await trio.sleep(0.05)
         assert text_of(await run_turn(live.link, conversation, "[[say:alive]]")) == "alive"
 

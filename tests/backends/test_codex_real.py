@@ -165,7 +165,7 @@ async def test_what_would_ask_is_never_asked_with_mode_none(codex):
 async def gone(live: LiveLink) -> None:
     """Wait for the end of every tool: codex kills before it answers, but does not wait for the death."""
     with trio.fail_after(1):
-        while live.children():  # noqa: ASYNC110 - there is no event for the death of somebody's child
+        while live.children():
             await trio.sleep(0.01)
 
 

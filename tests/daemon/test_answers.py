@@ -50,8 +50,10 @@ async def test_text_arrives_token_by_token(scene, backend):
 async def test_thinking_and_tools_arrive_as_events(scene, backend):
     prompt = "[[think:hmm, a tool]]" + shell(backend, "echo made > made.txt; cat made.txt")
     events = await scene.client.read(prompt, backend, workdir=str(scene.workdir), **FREE[backend])
-    by_type = {kind: [event["content"] for event in events.events if event["type"] == kind] for kind in
-               ("thinking", "tool_use", "tool_result")}
+    by_type = {
+        kind: [event["content"] for event in events.events if event["type"] == kind]
+        for kind in ("thinking", "tool_use", "tool_result")
+    }
     assert "hmm, a tool" in "".join(piece["text"] for piece in by_type["thinking"])
     [use], [result] = by_type["tool_use"], by_type["tool_result"]
     assert use["id"] == result["id"]
@@ -176,9 +178,7 @@ async def test_the_caller_is_asked_and_the_answer_counts(scene, backend, allowed
 
 @pytest.mark.parametrize("backend", ["claude", "gemini"])
 async def test_by_default_what_would_ask_a_person_is_denied_and_named(scene, backend):
-    answer = await scene.client.ask(
-        shell(backend, MAKE), backend, workdir=str(scene.workdir), verbose=True
-    )
+    answer = await scene.client.ask(shell(backend, MAKE), backend, workdir=str(scene.workdir), verbose=True)
     assert not (scene.workdir / "made.txt").exists()
     assert answer.json["exit_code"] == 0
     assert answer.json["denied"], answer
@@ -196,7 +196,9 @@ async def test_a_read_only_sandbox_writes_nothing(scene, backend):
 
 async def test_an_agent_that_waits_for_leave_is_not_timed_out_by_its_silence(scene):
     prompt = shell("claude", MAKE)
-    async with scene.client.stream(prompt, "claude", workdir=str(scene.workdir), approval_mode="always") as events:
+    async with scene.client.stream(
+        prompt, "claude", workdir=str(scene.workdir), approval_mode="always"
+    ) as events:
         while events.last.get("type") != "permission":
             assert await events.more(), events
     await become_true(lambda: not scene.daemon.strays(), 5)

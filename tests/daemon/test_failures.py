@@ -8,30 +8,43 @@ import trio
 from tests.daemon.support import REAL, Model, backends, shell
 from tests.support.daemon import Daemon
 
-SOON = 20
+SOON = 30
 """Seconds: the agents' own retries, bounded, on two busy processors."""
 
-FAILURES = [
-    ("[[err:401]]", "backend_not_logged_in"),
-    ("[[err:429]]", "backend_rate_limited"),
-    ("[[err:503]]", "backend_overloaded"),
-    ("[[err:529]]", "backend_overloaded"),
-    ("[[err:500]]", "backend_error"),
-    ("[[err:404]]", "model_not_found"),
-    ("[[errtype:context]]", "context_length_exceeded"),
-    ("[[refuse]]", "refused"),
-]
+FAILURES = {
+    "[[err:401]]": "backend_not_logged_in",
+    "[[err:429]]": "backend_rate_limited",
+    "[[err:503]]": "backend_overloaded",
+    "[[err:529]]": "backend_overloaded",
+    "[[err:500]]": "backend_error",
+    "[[err:404]]": "model_not_found",
+    "[[errtype:context]]": "context_length_exceeded",
+    "[[refuse]]": "refused",
+}
+UNTOLD = {
+    # opencode 1.18.33 retries these without telling, and without an end.
+    "opencode": {"[[err:429]]", "[[err:503]]", "[[err:529]]", "[[err:500]]"},
+    # gemini 0.61.0 calls this `end_turn`.
+    "gemini": {"[[refuse]]"},
+}
 
 
 @pytest.mark.parametrize("backend", REAL)
-@pytest.mark.parametrize(("mark", "code"), FAILURES)
-async def test_a_failure_of_the_model_has_its_code_soon(scene, backend, mark, code):
+async def test_every_failure_of_the_model_has_its_code_soon(scene, backend):
+    expected = {mark: code for mark, code in FAILURES.items() if mark not in UNTOLD.get(backend, ())}
+    answers = {}
+
+    async def ask(mark):
+        answers[mark] = await scene.client.ask(f"{mark} for {backend}", backend)
+
     with trio.fail_after(SOON):
-        answer = await scene.client.ask(f"{mark} for {backend}", backend)
-    assert answer.code == code, answer
-    if answer.status == 200:
-        assert answer.json["exit_code"] == 1
-    assert "Traceback" not in answer.json["error"]["message"]
+        async with trio.open_nursery() as nursery:
+            for mark in expected:
+                nursery.start_soon(ask, mark)
+    assert {mark: answer.code for mark, answer in answers.items()} == expected
+    for answer in answers.values():
+        assert answer.status != 200 or answer.json["exit_code"] == 1
+        assert "Traceback" not in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize("backend", REAL)
@@ -44,13 +57,35 @@ async def test_on_a_stream_a_failure_is_one_error_event(scene, backend):
     assert ends == ["error"]
 
 
-@pytest.mark.parametrize("backend", ["claude", "codex"])
-async def test_the_wait_of_a_rate_limit_is_told(scene, backend):
+async def test_the_wait_is_told_where_the_agent_tells_it(scene):
+    # claude 2.1.330 tells it up to a minute; the others never do.
     with trio.fail_after(SOON):
-        events = await scene.client.read(f"[[err:429]][[retryafter:77]] for {backend}", backend)
-        answer = await scene.client.ask(f"[[err:429]][[retryafter:77]] whole for {backend}", backend)
-    assert (events.code, events.last["content"].get("retry_after")) == ("backend_rate_limited", 77)
-    assert answer.json["error"]["retry_after"] == 77
+        events = await scene.client.read("[[err:429]][[retryafter:50]] streamed", "claude")
+        answer = await scene.client.ask("[[err:429]][[retryafter:50]] whole", "claude")
+    assert events.code == answer.code == "backend_rate_limited"
+    assert 50 <= events.last["content"]["retry_after"] < 65
+    assert 50 <= answer.json["error"]["retry_after"] < 65
+
+
+@pytest.fixture(scope="module")
+def impatient(model, tmp_path_factory):
+    """A daemon that waits three seconds for an agent's word."""
+    home = tmp_path_factory.mktemp("impatient")
+    settings = backends(model.url, home / "homes", "opencode")
+    with Daemon(
+        home / "daemon", backends=settings, first_event_timeout_secs=3, idle_event_timeout_secs=3
+    ) as daemon:
+        yield daemon
+
+
+async def test_an_agent_that_retries_without_end_is_timed_out(impatient, model):
+    prompt = "[[err:503]] impatient"
+    with trio.fail_after(SOON):
+        answer = await impatient.client.ask(prompt, "opencode")
+    assert answer.code == "timeout", answer
+    calls = len(model.of(prompt))
+    assert (await impatient.client.ask("[[say:fine]]", "opencode")).json["output"] == "fine"
+    assert len(model.of(prompt)) <= calls + 1
 
 
 @pytest.mark.parametrize("backend", REAL)
@@ -66,7 +101,7 @@ async def test_a_stream_that_is_cut_once_says_nothing_twice(scene, backend, mark
         assert whole.startswith(events.text)
 
 
-@pytest.mark.parametrize("backend", REAL)
+@pytest.mark.parametrize("backend", ["claude", "codex", "gemini"])
 async def test_a_stream_that_is_always_cut_ends_with_an_error(scene, backend):
     prompt = f"one two three four {backend} [[mid:cutalways]]"
     with trio.fail_after(SOON):
@@ -92,7 +127,7 @@ def alone(tmp_path_factory):
         yield daemon
 
 
-@pytest.mark.parametrize("backend", REAL)
+@pytest.mark.parametrize("backend", ["claude", "codex", "gemini"])
 async def test_a_model_server_that_is_not_there_is_an_error_soon(alone, backend):
     with trio.fail_after(30):
         answer = await alone.client.ask("x", backend)
@@ -102,7 +137,9 @@ async def test_a_model_server_that_is_not_there_is_an_error_soon(alone, backend)
 async def test_a_model_server_that_dies_in_mid_answer_ends_the_turn(tmp_path):
     model = Model(tmp_path)
     try:
-        with Daemon(tmp_path / "daemon", backends=backends(model.url, tmp_path / "homes", "claude")) as daemon:
+        with Daemon(
+            tmp_path / "daemon", backends=backends(model.url, tmp_path / "homes", "claude")
+        ) as daemon:
             async with daemon.client.stream("[[long:200]] [[slow:50]]", "claude") as events:
                 await events.until("w3")
                 model.close()
@@ -119,7 +156,11 @@ def keyless(model, tmp_path_factory):
     """A daemon whose agents have never been logged in, beside some that are not there at all."""
     home = tmp_path_factory.mktemp("keyless")
     settings = backends(model.url, home / "homes", "claude", "codex", "gemini")
-    for backend, key in (("claude", "ANTHROPIC_API_KEY"), ("codex", "FAKE_KEY"), ("gemini", "GEMINI_API_KEY")):
+    for backend, key in (
+        ("claude", "ANTHROPIC_API_KEY"),
+        ("codex", "FAKE_KEY"),
+        ("gemini", "GEMINI_API_KEY"),
+    ):
         del settings[backend]["env"][key]
     settings["absent"] = {"protocol": "acp", "command": ["no-such-agent", "acp"]}
     with Daemon(home / "daemon", backends=settings) as daemon:

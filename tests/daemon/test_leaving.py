@@ -52,7 +52,7 @@ async def test_a_conversation_goes_on_after_a_turn_that_was_cancelled(scene, bac
         "POST", "/api/v1/prompt", {"prompt": f"[[long:500]] [[slow:50]] {backend} cut", **body}
     ) as incoming:
         assert incoming.status == 200
-        await anext(incoming.chunks())
+        await incoming.chunk()
         run = incoming.headers["x-clinvoker-run"]
         await scene.client.call("POST", f"/api/v1/runs/{run}/cancel")
     body = {"prompt": "[[history]]", "session_id": first.json["session_id"]}
@@ -67,9 +67,7 @@ async def test_a_tool_ends_with_the_caller_who_left(scene, backend):
     seconds = serial(backend, 1)
     prompt = shell(backend, f"sleep {seconds}")
     async with scene.client.stream(prompt, backend, workdir=str(scene.workdir), **FREE[backend]) as events:
-        with trio.fail_after(15):
-            while not sleepers(scene.daemon, seconds):
-                await trio.sleep(0.02)
+        await become_true(lambda: sleepers(scene.daemon, seconds), 15)
         events.reset()
     await become_true(lambda: not sleepers(scene.daemon, seconds), WITHIN)
 
@@ -79,9 +77,7 @@ async def test_a_tool_ends_with_the_run_that_is_cancelled(scene, backend):
     seconds = serial(backend, 2)
     prompt = shell(backend, f"sleep {seconds}")
     async with scene.client.stream(prompt, backend, workdir=str(scene.workdir), **FREE[backend]) as events:
-        with trio.fail_after(15):
-            while not sleepers(scene.daemon, seconds):
-                await trio.sleep(0.02)
+        await become_true(lambda: sleepers(scene.daemon, seconds), 15)
         await scene.client.call("POST", f"/api/v1/runs/{events.run_id}/cancel")
         with trio.fail_after(WITHIN):
             await events.to_end()
@@ -107,15 +103,13 @@ async def test_every_tool_ends_with_the_daemon(model, tmp_path, signum):
             for backend in REAL:
 
                 async def run(backend=backend):
-                    prompt = shell(backend, f"setsid sleep {serial(backend, 4)}")
+                    prompt = shell(backend, f"setsid --wait sleep {serial(backend, 4)}")
                     async with daemon.client.stream(prompt, backend, **FREE[backend]) as events:
                         streams.append(events)
                         await events.to_end()
 
                 nursery.start_soon(run)
-            with trio.fail_after(30):
-                while not all(sleepers(daemon, serial(backend, 4)) for backend in REAL):
-                    await trio.sleep(0.05)
+            await become_true(lambda: all(sleepers(daemon, serial(name, 4)) for name in REAL), 30)
             began = trio.current_time()
             daemon.signal(signum)
             code = await daemon.wait_ended(10)

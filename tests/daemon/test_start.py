@@ -7,7 +7,7 @@ import trio
 
 from tests.daemon.support import ALL, backends
 from tests.support.client import Client
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, become_true
 
 READY = 0.6
 IDLE = 70 * 1000 * 1000
@@ -30,8 +30,6 @@ async def test_the_daemon_answers_health_soon_and_idles_small(model, tmp_path, n
                 break
     assert min(took) < READY, took
     with Daemon(tmp_path / "idle", backends=settings) as daemon:
-        with trio.fail_after(20):
-            while len(daemon.agents()) < len(names):
-                await trio.sleep(0.05)
+        await become_true(lambda: len(daemon.agents()) >= len(names), 20)
         await trio.sleep(0.5)
         assert daemon.rss() < IDLE

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - a clock is asked for by its name
 """F40 to F47: what goes wrong inside: crashes, deadlocks, floods, and cancellation at every step."""
 
 import json
@@ -21,7 +20,7 @@ from actors.marker import Instance, find
 from actors.messages import Complete, Options, Prompt
 from actors.pool import Pool
 from actors.runner import RunnerLimits
-from actors.session import Begin, Session
+from actors.session import Begin, Description, Session
 from actors.supervisor import ChildSpec, DynamicSupervisor, RestartsExhausted, Spawn, Supervisor
 from actors.telemetry import ChildEnded, StreamFailed
 from clinvoker import config
@@ -458,7 +457,9 @@ async def test_f47_a_turn_cancelled_at_any_step_leaves_no_process_and_no_lock(tm
 
 
 async def _take_turn(refs, name, options):
-    session = await refs["sessions"].ask(Spawn(name, Session(name, "scripted", refs["pool"], options)))
+    session = await refs["sessions"].ask(
+        Spawn(name, Session(Description(name, "scripted", options), refs["pool"]))
+    )
 
     async def deny(*_):
         return "deny"

@@ -148,7 +148,7 @@ async def read_until(client: trio.SocketStream, mark: bytes, within: float = 3.0
 
 async def eventually(condition: Callable[[], bool], within: float = 2.0) -> None:
     with trio.fail_after(within):
-        while not condition():  # noqa: ASYNC110 - the diary has no events
+        while not condition():
             await trio.sleep(0.005)
 
 

@@ -22,7 +22,7 @@ from tests.actors.support import running
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - in directories made for the purpose
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where waiting for the disk costs nothing: for tests that open hundreds of databases."""
 MOMENT = "2027-01-15T08:00:00.000Z"
 
@@ -67,7 +67,7 @@ def a_last_event(run, seq, task=None):
 def a_finished_turn(session, number=1, prompt="what?", output="that", **fields):
     return (
         AddTurn(a_turn(session, number, prompt=prompt)),
-        FinishTurn(session.id, number, NOW + number, output=output, **fields),
+        FinishTurn(session.id, "run_1", NOW + number, output=output, **fields),
     )
 
 

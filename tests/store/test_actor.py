@@ -283,7 +283,7 @@ async def test_a_query_that_takes_too_long_is_broken_off(tmp_path, monkeypatch):
 
 async def wait_until(condition):
     with trio.fail_after(10):
-        while not await condition():  # noqa: ASYNC110 - the store lets go in its own time
+        while not await condition():
             await trio.sleep(0.01)
 
 

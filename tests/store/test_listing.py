@@ -68,7 +68,7 @@ class Model(RuleBasedStateMachine):
         number = before.turns + 1
         code = "timeout" if failed else None
         turn = a_turn(before, number, prompt=prompt, started=started)
-        apply(self.connection, AddTurn(turn), FinishTurn(session, number, started, output=output, code=code))
+        apply(self.connection, AddTurn(turn), FinishTurn(session, "run_1", started, output=output, code=code))
         self.known[session] = replace(
             before,
             turns=number,

@@ -77,7 +77,7 @@ def test_the_agents_own_id_is_kept_and_forgotten(connection):
         SetConversation("ses_none", "c"),
         DeleteSession("ses_none"),
         AddTurn(a_turn(a_session())),
-        FinishTurn("ses_none", 1, NOW),
+        FinishTurn("ses_none", "run_1", NOW),
         ForkSession(a_session(parent="ses_none")),
     ],
 )
@@ -146,25 +146,29 @@ def test_a_sessions_status_use_and_count_follow_its_turns(connection):
 
     apply(connection, PutSession(session), AddTurn(a_turn(session, 1, started=NOW + 5)))
     assert shown() == ("running", 1, NOW + 5)
-    apply(connection, FinishTurn(session.id, 1, NOW + 9))
+    apply(connection, FinishTurn(session.id, "run_1", NOW + 9))
     assert shown() == ("idle", 1, NOW + 9)
-    apply(connection, AddTurn(a_turn(session, 2)), FinishTurn(session.id, 2, NOW + 10, code="timeout"))
+    apply(connection, AddTurn(a_turn(session, 2)), FinishTurn(session.id, "run_1", NOW + 10, code="timeout"))
     assert shown() == ("error", 2, NOW + 10)
 
 
 def test_a_turn_must_be_the_next_one(connection):
     session = a_session()
     apply(connection, PutSession(session), AddTurn(a_turn(session, 1)))
-    for number in (1, 3, 0, -1, 2**20):
+    for number in (1, 3, -1, 2**20):
         with pytest.raises(Refusal):
             apply(connection, AddTurn(a_turn(session, number, prompt="another")))
 
 
 def test_turns_that_are_sent_again_are_stored_once(connection):
     session = a_session()
-    changes = (AddTurn(a_turn(session, 1)), FinishTurn(session.id, 1, NOW, output="first"))
+    changes = (AddTurn(a_turn(session, 1)), FinishTurn(session.id, "run_1", NOW, output="first"))
     apply(
-        connection, PutSession(session), *changes, *changes, FinishTurn(session.id, 1, NOW, output="second")
+        connection,
+        PutSession(session),
+        *changes,
+        *changes,
+        FinishTurn(session.id, "run_1", NOW, output="second"),
     )
     assert [turn.output for turn in turns_of(connection, session.id)] == ["first"]
 

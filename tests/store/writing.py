@@ -34,7 +34,7 @@ async def converse(store, first):
             tell("events", number, seq + 9)
         await store.write(
             a_last_event(run, 31),
-            FinishTurn(session.id, 1, NOW, output="done"),
+            FinishTurn(session.id, run.id, NOW, output="done"),
             FinishRun(run.id, "complete", NOW),
         )
         tell("done", number)

@@ -1,4 +1,3 @@
-# ruff: noqa: ARG001 - directives have one shape
 """An ACP agent that misbehaves on demand: the faults that real agents cannot be made to show.
 
     python -S -E scripted_agent.py [START-UP FAULT]

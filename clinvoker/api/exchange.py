@@ -1,0 +1,56 @@
+"""What every surface's handlers share: reading the request at hand, and writing the answer to it."""
+
+from collections.abc import AsyncIterator
+from typing import cast
+
+import msgspec
+from quart import Response, has_websocket_context, request, websocket
+from quart_trio.wrappers import TrioResponse
+
+from actors.errors import Code, Refusal
+from actors.messages import Entry
+from clinvoker.api import frames
+from clinvoker.api.guard import CALLER
+from clinvoker.follower import Follower
+from clinvoker.http.stream import streaming
+from clinvoker.service import Service
+
+
+async def body() -> bytes:
+    """The request's body, which must be declared as JSON: that is what forces a browser to ask first."""
+    if request.mimetype != "application/json":
+        message = "the body must be declared as content-type: application/json"
+        raise Refusal(Code.UNSUPPORTED_MEDIA, message, param="content-type")
+    data = await request.get_data()
+    return data if isinstance(data, bytes) else data.encode()
+
+
+def reply(value: object) -> Response:
+    """A value as a JSON answer."""
+    return Response(msgspec.json.encode(value), content_type="application/json")
+
+
+def caller() -> str:
+    """Whose request this is: what they start is theirs, and nobody else finds it."""
+    scope = cast("dict[str, str]", websocket.scope if has_websocket_context() else request.scope)
+    return scope.get(CALLER, "")
+
+
+def stream(
+    service: Service, follower: Follower, framing: frames.Framing, first: list[Entry] | None = None
+) -> TrioResponse:
+    """A run's entries as a stream; `first` are those that were taken from the follower already."""
+    return streaming(
+        _frames(follower, framing.frame, first),
+        framing.content_type,
+        {"x-clinvoker-run": follower.identity.run_id},
+        heartbeat=framing.heartbeat,
+        heartbeat_s=service.settings.server.heartbeat_secs,
+    )
+
+
+async def _frames(follower: Follower, frame: frames.Frame, first: list[Entry] | None) -> AsyncIterator[bytes]:
+    if first:
+        yield frame(first)
+    async for page in follower:
+        yield frame(page)

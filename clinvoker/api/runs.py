@@ -1,0 +1,96 @@
+"""Runs over REST: looked at, followed from any event, cancelled, answered (contract, section 3)."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from quart import Response, request
+from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioResponse
+
+from actors.errors import Code, Refusal
+from actors.run import Answer, Identify
+from clinvoker.api import frames
+from clinvoker.api.exchange import body, caller, reply, stream
+from clinvoker.api.requests import decode
+from clinvoker.http.stream import current_request_stack
+from clinvoker.service import Service
+
+Word = Annotated[str, Meta(max_length=256)]
+
+
+class PermissionAnswer(Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /runs/{id}/permissions/{pid}`."""
+
+    option: Word
+
+
+class RunInfo(Struct, frozen=True, omit_defaults=True):
+    """`GET /runs/{id}`. Times in seconds since 1970; `outcome` is the content of the run's last event."""
+
+    run_id: str
+    session_id: str | None
+    backend: str
+    status: str
+    began: float | UnsetType = UNSET
+    ended: float | UnsetType = UNSET
+    outcome: Raw | UnsetType = UNSET
+
+
+def register(app: QuartTrio, service: Service) -> None:
+    """Add the routes."""
+
+    @app.get("/api/v1/runs/<run_id>")
+    async def get_run(run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
+        return reply(await _describe(service, run_id))
+
+    @app.get("/api/v1/runs/<run_id>/events")
+    async def events(run_id: str) -> TrioResponse:  # pyright: ignore[reportUnusedFunction]
+        follower = await service.follow(run_id, caller(), _after())
+        current_request_stack().callback(follower.close)
+        accepted = request.accept_mimetypes.best_match(["text/event-stream", "application/x-ndjson"])
+        return stream(service, follower, frames.NDJSON if accepted == "application/x-ndjson" else frames.SSE)
+
+    @app.post("/api/v1/runs/<run_id>/cancel")
+    async def cancel(run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        return reply({"run_id": run_id, "cancelled": await service.cancel(run_id, caller())})
+
+    @app.post("/api/v1/runs/<run_id>/permissions/<permission>")
+    async def permit(run_id: str, permission: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        answer = decode(await body(), PermissionAnswer)
+        run = await service.live_run(run_id, caller())
+        if run is None:
+            await service.stored_run(run_id, caller())
+            raise Refusal(Code.NOT_FOUND, "the run has ended: nothing is asked any more", param="id")
+        await run.ask(Answer(permission, answer.option))
+        return reply({"run_id": run_id, "id": permission, "option": answer.option})
+
+
+def _after() -> int:
+    """The number of the last event that the reader has: `?after=`, else the header an SSE client sends by itself."""
+    param, text = "after", request.args.get("after")
+    if text is None:
+        param, text = "Last-Event-ID", request.headers.get("last-event-id", "0")
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):  # noqa: PLR2004 - beyond any run
+        raise Refusal(Code.INVALID_REQUEST, f"{param} must be the number of an event", param=param)
+    return int(text)
+
+
+async def _describe(service: Service, run_id: str) -> RunInfo:
+    live = await service.live_run(run_id, caller())
+    if live is not None:
+        identity = await live.ask(Identify())
+        record = await service.store.run(run_id, caller())
+        if record is None:
+            return RunInfo(run_id, identity.session_id, identity.backend, "running")
+    else:
+        record = await service.stored_run(run_id, caller())
+    return RunInfo(
+        run_id,
+        record.session,
+        record.backend,
+        record.status,
+        record.began,
+        UNSET if record.ended is None else record.ended,
+        msgspec.Raw(record.outcome) if record.outcome else UNSET,
+    )

@@ -1,0 +1,162 @@
+"""What the actors keep in the store: a run's journal and a session's memory."""
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
+
+from actors.messages import (
+    Complete,
+    Entry,
+    Event,
+    Failed,
+    Message,
+    Permission,
+    Start,
+    Thinking,
+    ToolResult,
+    ToolUse,
+)
+from clinvoker.store import (
+    AddTurn,
+    BeginRun,
+    Change,
+    FinishRun,
+    FinishTurn,
+    PutSession,
+    RunRecord,
+    SessionRecord,
+    SetConversation,
+    StoreClient,
+    TurnRecord,
+    batch,
+)
+
+_CONTENTS: dict[str, type[Event]] = {
+    kind.TYPE: kind for kind in (Start, Message, Thinking, ToolUse, ToolResult, Permission, Failed, Complete)
+}
+
+
+class _Stored(Struct, frozen=True):
+    """An `Entry` as it is written, its content not yet looked at."""
+
+    type: str
+    backend: str
+    content: Raw
+    timestamp: str
+    run_id: str
+    seq: int
+    session_id: str = ""
+    task: int | UnsetType = UNSET
+
+
+_decode_stored = msgspec.json.Decoder(_Stored).decode
+
+
+def decode_entry(line: bytes) -> Entry:
+    """Return the entry that was stored as this line."""
+    stored = _decode_stored(line)
+    content = msgspec.json.decode(stored.content, type=_CONTENTS[stored.type])
+    return Entry(
+        stored.type,
+        stored.backend,
+        content,
+        stored.timestamp,
+        stored.run_id,
+        stored.seq,
+        stored.session_id,
+        stored.task,
+    )
+
+
+class RunJournal:
+    """Keeps one run, and the turn it takes in a session (actors' port `Journal`).
+
+    A turn is stored when the agent has accepted it: what was refused before is a run that failed, but no turn.
+    """
+
+    def __init__(self, store: StoreClient, run: RunRecord, prompt: str = "") -> None:
+        self._store = store
+        self._run = run
+        self._prompt = prompt
+        self._begun = False
+        self._turn = False
+        self._texts: list[str] = []
+
+    async def begin(self) -> None:
+        """Store the run before its first entry, for a caller who is answered before that."""
+        await self._store.write(BeginRun(replace(self._run, session=None)))
+        self._begun = True
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Keep further entries; the last one of the run ends it."""
+        takes_turn = not self._turn and self._run.session is not None and type(entries[0].content) is Start
+        changes: list[Change] = []
+        if not self._begun:
+            changes.append(BeginRun(self._run if takes_turn else replace(self._run, session=None)))
+        if takes_turn:
+            changes.append(AddTurn(self._turn_record()))
+        changes.append(batch(entries))
+        self._texts.extend(entry.content.text for entry in entries if type(entry.content) is Message)
+        last = entries[-1]
+        if last.task is UNSET and isinstance(last.content, Complete | Failed):
+            changes.extend(self._end(last.content, in_turn=self._turn or takes_turn))
+        await self._store.write(*changes)
+        self._begun = True
+        self._turn = self._turn or takes_turn
+
+    async def after(self, seq: int, most: int) -> list[Entry]:
+        """Return kept entries after number `seq`."""
+        return [decode_entry(line) for line in await self._store.events(self._run.id, seq, most)]
+
+    def _turn_record(self) -> TurnRecord:
+        session = self._run.session or ""
+        return TurnRecord(
+            session=session, number=0, run=self._run.id, prompt=self._prompt, started=time.time()
+        )
+
+    def _end(self, last: Complete | Failed, *, in_turn: bool) -> list[Change]:
+        now = time.time()
+        failed = isinstance(last, Failed)
+        changes: list[Change] = []
+        if in_turn:
+            changes.append(
+                FinishTurn(
+                    self._run.session or "",
+                    self._run.id,
+                    now,
+                    output="".join(self._texts),
+                    code=last.code if failed else None,
+                    message=last.message if failed else "",
+                    usage=None if failed else last.token_usage,
+                )
+            )
+        outcome = msgspec.json.encode(last)
+        changes.append(FinishRun(self._run.id, "error" if failed else "complete", now, outcome))
+        return changes
+
+
+class SessionMemory:
+    """Remembers one session (actors' port `Memory`). A new one is stored when its agent has a conversation."""
+
+    def __init__(self, store: StoreClient, session: SessionRecord, *, stored: bool) -> None:
+        self._store = store
+        self._session = session
+        self._stored = stored
+
+    async def set_conversation(self, conversation: str | None) -> None:
+        """Remember the agent's own id of the conversation."""
+        if self._stored:
+            await self._store.write(SetConversation(self._session.id, conversation))
+        else:
+            await self._store.write(PutSession(replace(self._session, conversation=conversation)))
+            self._stored = True
+
+    async def history(self) -> list[tuple[str, str]]:
+        """Return prompts and answers of the turns that ended well."""
+        if not self._stored:
+            return []
+        turns = await self._store.turns(self._session.id)
+        return [(turn.prompt, turn.output) for turn in turns if turn.ended is not None and turn.code is None]
