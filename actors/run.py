@@ -38,7 +38,7 @@ from actors.messages import (
 from actors.runner import Announce
 from actors.telemetry import Observer, RunEnded, RunStarted, StreamFailed
 
-PAGE = 512
+PAGE = 1024
 """Entries that a follower gets at once, at most."""
 
 KEEP = 4096

@@ -17,7 +17,7 @@ from actors.errors import ActorDied, Code, Refusal
 from actors.journal import Memory
 from actors.lease import Close, Lease, Released, Verdict
 from actors.mailbox import Ask, Emit, Ref, Replies, Stream, Tell
-from actors.messages import Complete, Event, Failed, Options, Prompt
+from actors.messages import Complete, Event, Failed, Options, Prompt, as_failed
 from actors.replay import with_history
 from actors.runner import Approve, Batch, Turn
 
@@ -173,6 +173,9 @@ class Session(Actor):
                 try:
                     async for batch in batches:
                         await self._pass_on(begin, batch, emit)
+                except Refusal as refusal:  # before any batch: an agent may ask for a login when it opens
+                    await self._pool.tell(Verdict(as_failed(refusal)))
+                    raise
                 finally:
                     # The runner is free again only when the agent has let go of the turn, however it ended.
                     batches.close()

@@ -7,8 +7,7 @@ from actors.log import timestamp
 from actors.mailbox import Replies
 from actors.messages import Complete, Entry, Failed
 from actors.run import Identity
-from clinvoker.keeping import decode_entry
-from clinvoker.store import StoreClient
+from clinvoker.store import StoreClient, decode_entries
 
 MOST = 512
 """Entries read from the store at once."""
@@ -57,7 +56,8 @@ class Follower:
                     return await self._live.__anext__()
                 return []
             lines = await self._store.events(self.identity.run_id, self._seq, MOST)
-            return [decode_entry(line) for line in lines]
+            who = self.identity.run_id, self.identity.backend, self.identity.session_id
+            return decode_entries(lines, self._seq, *who)
         except Refusal as refusal:
             return [self._farewell(Failed(refusal.code, refusal.message))]
         except ActorDied:

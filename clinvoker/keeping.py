@@ -4,20 +4,15 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from actors.messages import (
     Complete,
     Entry,
-    Event,
     Failed,
     Message,
-    Permission,
     Start,
-    Thinking,
-    ToolResult,
-    ToolUse,
 )
 from clinvoker.store import (
     AddTurn,
@@ -32,43 +27,8 @@ from clinvoker.store import (
     StoreClient,
     TurnRecord,
     batch,
+    decode_entries,
 )
-
-_CONTENTS: dict[str, type[Event]] = {
-    kind.TYPE: kind for kind in (Start, Message, Thinking, ToolUse, ToolResult, Permission, Failed, Complete)
-}
-
-
-class _Stored(Struct, frozen=True):
-    """An `Entry` as it is written, its content not yet looked at."""
-
-    type: str
-    backend: str
-    content: Raw
-    timestamp: str
-    run_id: str
-    seq: int
-    session_id: str = ""
-    task: int | UnsetType = UNSET
-
-
-_decode_stored = msgspec.json.Decoder(_Stored).decode
-
-
-def decode_entry(line: bytes) -> Entry:
-    """Return the entry that was stored as this line."""
-    stored = _decode_stored(line)
-    content = msgspec.json.decode(stored.content, type=_CONTENTS[stored.type])
-    return Entry(
-        stored.type,
-        stored.backend,
-        content,
-        stored.timestamp,
-        stored.run_id,
-        stored.seq,
-        stored.session_id,
-        stored.task,
-    )
 
 
 class RunJournal:
@@ -98,7 +58,7 @@ class RunJournal:
             changes.append(BeginRun(self._run if takes_turn else replace(self._run, session=None)))
         if takes_turn:
             changes.append(AddTurn(self._turn_record()))
-        changes.append(batch(entries))
+        changes.append(batch(entries, self._run.backend, self._run.session or ""))
         self._texts.extend(entry.content.text for entry in entries if type(entry.content) is Message)
         last = entries[-1]
         if last.task is UNSET and isinstance(last.content, Complete | Failed):
@@ -109,7 +69,9 @@ class RunJournal:
 
     async def after(self, seq: int, most: int) -> list[Entry]:
         """Return kept entries after number `seq`."""
-        return [decode_entry(line) for line in await self._store.events(self._run.id, seq, most)]
+        lines = await self._store.events(self._run.id, seq, most)
+        who = self._run.id, self._run.backend, self._run.session or ""
+        return decode_entries(lines, seq, *who)
 
     def _turn_record(self) -> TurnRecord:
         session = self._run.session or ""

@@ -4,6 +4,7 @@ client       how everyone uses the store: `await store.write(...)`, `await store
 actor        the owner of all connections: group commit, reads beside it, housekeeping
 changes      what can be changed: frozen structs that apply themselves
 queries      what can be asked: frozen structs that answer themselves
+lines        how an event is stored
 records      what goes in and comes out
 sessions, turns, runs, events, listing, search, retention, interrupted
              plain functions over a connection, by what they are about
@@ -29,6 +30,7 @@ from .changes import (
 from .client import StoreClient, batch
 from .database import Database
 from .errors import StoreError
+from .lines import decode_entries
 from .records import (
     Ambiguous,
     RunRecord,
@@ -68,4 +70,5 @@ __all__ = [
     "StoreLimits",
     "TurnRecord",
     "batch",
+    "decode_entries",
 ]

@@ -13,7 +13,6 @@ from contextlib import closing
 from typing import TypeVar
 
 import trio
-from msgspec.json import Encoder
 
 from actors.change import Change as Changed
 from actors.errors import ActorDied, Code, Refusal
@@ -21,6 +20,7 @@ from actors.mailbox import Ref, Stream
 from actors.messages import Entry
 from clinvoker.store.actor import Write
 from clinvoker.store.changes import AppendEvents, Change, weight
+from clinvoker.store.lines import encode_entries
 from clinvoker.store.queries import (
     CountAll,
     FindIdempotent,
@@ -44,12 +44,12 @@ ROOM = 32 * 1024**2
 """Bytes of changes that may be on their way at once; whoever has more waits."""
 
 T = TypeVar("T")
-_encode_lines = Encoder().encode_lines
 
 
-def batch(entries: Sequence[Entry]) -> AppendEvents:
-    """The change that stores these entries of one run; there must be at least one."""
-    return AppendEvents(entries[0].run_id, entries[0].seq, entries[-1].seq, _encode_lines(entries))
+def batch(entries: Sequence[Entry], backend: str = "", session_id: str = "") -> AppendEvents:
+    """The change that stores these entries, at least one, of one run; backend and session are the run's own."""
+    lines = encode_entries(entries, backend, session_id)
+    return AppendEvents(entries[0].run_id, entries[0].seq, entries[-1].seq, lines)
 
 
 class StoreClient:
@@ -95,7 +95,7 @@ class StoreClient:
         return await self._ask(GetRun(run_id, owner))
 
     async def events(self, run_id: str, after: int, most: int = 512) -> list[bytes]:
-        """Up to `most` events of a run, as JSON lines without the newline; the first is number `after + 1`.
+        """Up to `most` events of a run, as `lines` has them, without the newline; the first is number `after + 1`.
 
         None: nothing more is stored (yet). The caller has asked `run` whether the run is the owner's.
         """

@@ -8,17 +8,21 @@ import msgspec
 from msgspec.json import Decoder, encode
 
 from actors.errors import Code
-from actors.messages import Entry, Failed
+from actors.messages import Failed
 from clinvoker.store.events import append_events, last_line, last_seq
+from clinvoker.store.lines import Line
 from clinvoker.store.runs import finish_run
 from clinvoker.store.turns import finish_turn
 
 _FAILED = Failed(Code.INTERRUPTED, "the daemon was stopped before the run had ended", type="api_error")
 
 
-class _Last(msgspec.Struct):
+class _Last(msgspec.Struct, array_like=True):
     type: str = ""
     content: Any = None
+    timestamp: str = ""
+    backend: str = ""
+    session_id: str = ""
     task: int | None = None
 
 
@@ -39,20 +43,16 @@ def interrupt_running(connection: sqlite3.Connection, now: float) -> int:
 
 
 def _interrupt(connection: sqlite3.Connection, now: float) -> int:
-    running = connection.execute(
-        "SELECT key, id, backend, session FROM runs WHERE status = 'running'"
-    ).fetchall()
-    for key, run_id, backend, session in running:
-        _end(connection, key, run_id, backend, session or "", now)
+    running = connection.execute("SELECT key, id FROM runs WHERE status = 'running'").fetchall()
+    for key, run_id in running:
+        _end(connection, key, run_id, now)
     for (turn,) in connection.execute("SELECT key FROM turns WHERE ended IS NULL").fetchall():
         finish_turn(connection, turn, "", _FAILED.code, _FAILED.message, None, now)
     connection.execute("UPDATE sessions SET status = 'idle' WHERE status = 'running'")
     return len(running)
 
 
-def _end(
-    connection: sqlite3.Connection, key: int, run_id: str, backend: str, session: str, now: float
-) -> None:
+def _end(connection: sqlite3.Connection, key: int, run_id: str, now: float) -> None:
     last = _read(last_line(connection, key))
     if last.task is None and last.type in {"complete", "error"}:
         # Its last event was stored, only the note of it was not.
@@ -62,8 +62,8 @@ def _end(
         return
     seq = last_seq(connection, key) + 1
     moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    entry = Entry(_FAILED.TYPE, backend, _FAILED, moment, run_id, seq, session)
-    append_events(connection, run_id, seq, seq, encode(entry) + b"\n")
+    line = encode(Line(_FAILED.TYPE, _FAILED, moment)) + b"\n"
+    append_events(connection, run_id, seq, seq, line)
     finish_run(connection, run_id, "error", now, encode(_FAILED))
 
 

@@ -48,14 +48,15 @@ def a_turn(session, number=1, **fields):
     return TurnRecord(**{**given, **fields})
 
 
-def entries(run, first, last):
+def entries(run, first, last, session=""):
     return [
-        Entry("message", "claude", Message(f"w{seq}"), MOMENT, run.id, seq) for seq in range(first, last + 1)
+        Entry("message", "claude", Message(f"w{seq}"), MOMENT, run.id, seq, session)
+        for seq in range(first, last + 1)
     ]
 
 
-def some_events(run, first, last):
-    return batch(entries(run, first, last))
+def some_events(run, first, last, session=""):
+    return batch(entries(run, first, last, session))
 
 
 def a_last_event(run, seq, task=None):

@@ -31,9 +31,10 @@ def check(connection, said):
     for word, number, *rest in said:
         run, session = f"run_{number}", a_session(int(number)).id
         lines = events_after(connection, run, 0, 1000)
-        seqs = [json.loads(line)["seq"] for line in lines]
-        kinds = [json.loads(line)["type"] for line in lines]
-        assert seqs == list(range(1, len(seqs) + 1))
+        seqs = list(range(1, len(lines) + 1))
+        kinds = [json.loads(line)[0] for line in lines]
+        texts = [json.loads(line)[1]["text"] for line in lines[:-1]]
+        assert texts == [f"w{seq}" for seq in seqs[:-1]]
         if word == "session":
             continue
         acknowledged += 1

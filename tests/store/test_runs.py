@@ -4,7 +4,8 @@ import random
 import pytest
 
 from actors.errors import Code, Refusal
-from clinvoker.store import AddTurn, AppendEvents, BeginRun, Database, FinishRun, PutSession
+from actors.messages import Entry, Failed
+from clinvoker.store import AddTurn, AppendEvents, BeginRun, Database, FinishRun, PutSession, decode_entries
 from clinvoker.store.events import MOST_BYTES, events_after
 from clinvoker.store.interrupted import interrupt_running
 from clinvoker.store.runs import KEY_SECONDS, find_idempotent, get_run
@@ -18,6 +19,7 @@ from tests.store.support import (
     a_session,
     a_turn,
     apply,
+    entries,
     fresh,
     some_events,
 )
@@ -30,11 +32,13 @@ def connection(tmp_path):
 
 
 def seqs(lines):
-    return [json.loads(line)["seq"] for line in lines]
+    """The numbers that the texts of these events name."""
+    return [int(json.loads(line)[1]["text"].removeprefix("w")) for line in lines]
 
 
 def all_of(connection, run):
-    return [json.loads(line) for line in events_after(connection, run.id, 0, 10_000)]
+    lines = events_after(connection, run.id, 0, 10_000)
+    return decode_entries(lines, 0, run.id, run.backend, run.session or "")
 
 
 def test_a_run_comes_out_as_it_went_in(connection):
@@ -134,26 +138,26 @@ def test_what_was_running_is_ended_by_exactly_one_error(tmp_path):
     session, run, silent = a_session(), a_run(1, session=a_session().id), a_run(2)
     with fresh(tmp_path) as connection:
         turn = AddTurn(a_turn(session, prompt="interrupted words"))
-        apply(connection, PutSession(session), BeginRun(run), BeginRun(silent), turn, some_events(run, 1, 7))
+        apply(
+            connection,
+            PutSession(session),
+            BeginRun(run),
+            BeginRun(silent),
+            turn,
+            some_events(run, 1, 7, session.id),
+        )
     for _ in range(3):
         Database(tmp_path, Clock(NOW + 60)).prepare()
     with fresh(tmp_path) as connection:
         events = all_of(connection, run)
-        assert [event["seq"] for event in events] == list(range(1, 9))
-        assert events[-1] == {
-            "type": "error",
-            "backend": "claude",
-            "content": {
-                "code": "interrupted",
-                "message": "the daemon was stopped before the run had ended",
-                "type": "api_error",
-            },
-            "timestamp": "2027-01-15T08:01:00.000Z",
-            "run_id": run.id,
-            "seq": 8,
-            "session_id": session.id,
-        }
-        assert [event["type"] for event in all_of(connection, silent)] == ["error"]
+        assert [event.seq for event in events] == list(range(1, 9))
+        message = "the daemon was stopped before the run had ended"
+        failed = Failed(Code.INTERRUPTED, message, type="api_error")
+        assert events[:-1] == entries(run, 1, 7, session.id)
+        assert events[-1] == Entry(
+            "error", "claude", failed, "2027-01-15T08:01:00.000Z", run.id, 8, session.id
+        )
+        assert [event.type for event in all_of(connection, silent)] == ["error"]
         stored = get_run(connection, run.id, "me")
         assert (stored.status, stored.ended, json.loads(stored.outcome)["code"]) == (
             "error",
@@ -171,8 +175,8 @@ def test_a_run_whose_last_event_was_stored_gets_no_second_one(connection):
     apply(connection, some_events(run, 1, 2), a_last_event(run, 3))
     apply(connection, some_events(fan_out, 1, 2), a_last_event(fan_out, 3, task=0))
     assert interrupt_running(connection, NOW + 60) == 2
-    assert [event["type"] for event in all_of(connection, run)][-2:] == ["message", "complete"]
-    assert [event["type"] for event in all_of(connection, fan_out)][-2:] == ["complete", "error"]
+    assert [event.type for event in all_of(connection, run)][-2:] == ["message", "complete"]
+    assert [event.type for event in all_of(connection, fan_out)][-2:] == ["complete", "error"]
     stored = get_run(connection, run.id, "me")
     assert (stored.status, json.loads(stored.outcome)["output"]) == ("complete", "done")
 
