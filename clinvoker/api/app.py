@@ -12,7 +12,7 @@ import clinvoker
 from actors.errors import ActorDied, Code, Refusal
 from actors.lease import Status
 from actors.supervisor import Count
-from clinvoker.api import native, runs, sessions
+from clinvoker.api import native, runs, sessions, websocket
 from clinvoker.api.errors import render
 from clinvoker.api.exchange import reply
 from clinvoker.api.guard import REQUEST_ID
@@ -61,6 +61,7 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     native.register(app, service, Versions())
     runs.register(app, service)
     sessions.register(app, service)
+    websocket.register(app, service)
     _register_health(app, service, metrics)
     _register_hooks(app, metrics)
     _register_errors(app, service)

@@ -59,6 +59,7 @@ class Exchange:
         self._pulse_s = 0.0
         self._beating = trio.CancelScope()
         self._spoke = 0.0
+        self._last_words: Callable[[], Awaitable[None]] | None = None
 
     async def run(self) -> None:
         """Run the app for this request and see to it that the caller gets an end, or sees that there is none."""
@@ -93,6 +94,15 @@ class Exchange:
         request is found out because the write fails (row 4).
         """
         self._pulse, self._pulse_s = pulse, every_s
+
+    def before_going_away(self, last_words: Callable[[], Awaitable[None]]) -> None:
+        """Have the server, when it ends, wait for this before it closes the websocket with 1001."""
+        self._last_words = last_words
+
+    async def wait_last_words(self) -> None:
+        """Wait until the app has said all that it must before the end."""
+        if self._last_words is not None:
+            await self._last_words()
 
     async def send(self, message: Message) -> None:
         """Pass an ASGI message on (ASGI's `send`). Once the response is over, messages go nowhere."""

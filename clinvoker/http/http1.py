@@ -131,8 +131,15 @@ class Http1(H11Protocol):
     def go_away(self) -> bool:
         """Prepare for the server's end: 1001 to a websocket; False if nothing is asked here: close at once."""
         if isinstance(self.stream, BoundedWebsocket):
-            self._wire.start_soon(self.stream.go_away)
+            self._wire.start_soon(self._leave, self.stream)
         return not self.idle()
+
+    async def _leave(self, stream: BoundedWebsocket) -> None:
+        """Say 1001 when the app has told the rest, or half of the grace is over."""
+        if self._exchange is not None:
+            with trio.move_on_after(self._limits.shutdown_grace_s / 2):
+                await self._exchange.wait_last_words()
+        await stream.go_away()
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer in the app's place and close; if the app has begun its answer, cut it."""

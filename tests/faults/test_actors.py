@@ -26,6 +26,7 @@ from actors.telemetry import ChildEnded, StreamFailed
 from clinvoker import config
 from clinvoker.backends.acp import AcpDriver
 from clinvoker.daemon import run_daemon
+from clinvoker.store import Database
 from clinvoker.watchdog import ActorStuck, watch_actors, watch_loop
 from tests.faults.conftest import SERVER
 from tests.support.client import Client
@@ -80,11 +81,13 @@ async def in_process(tmp_path, **server):
     """The daemon in this very process."""
     settings = config.load(config.Options(config=_written(tmp_path, server)), {})
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    database = Database(tmp_path)
+    database.prepare()
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
 
         async def run(task_status):
-            await run_daemon(settings, environ, stop=stop, task_status=task_status)
+            await run_daemon(settings, environ, database, stop=stop, task_status=task_status)
 
         up = await nursery.start(run)
         yield Client(int(up.urls[0].rpartition(":")[2]))

@@ -1,4 +1,4 @@
-"""Failing on the tree as of 08:08; green with /tmp/ft/ab.py (`python3 /tmp/ft/ab.py /work/main`). For tests/faults/."""
+"""A process that takes no more turns serves nobody: neither one that has just died nor one that no longer listens."""
 
 import pytest
 import trio
