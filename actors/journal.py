@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from actors.messages import Entry
+from actors.messages import Entry, Failed
 
 
 class Journal(Protocol):
@@ -16,6 +16,10 @@ class Journal(Protocol):
         """
         ...
 
+    async def close(self, failed: Failed) -> None:
+        """End what is kept of the run by this failure, if it is kept as going: `append` has failed. Raises `Refusal`."""
+        ...
+
     async def after(self, seq: int, most: int) -> list[Entry]:
         """Return up to `most` kept entries after number `seq`. Raises `Refusal` (`STORAGE`)."""
         ...
@@ -24,8 +28,12 @@ class Journal(Protocol):
 class Memory(Protocol):
     """What is remembered of one session."""
 
-    async def set_conversation(self, conversation: str | None) -> None:
-        """Remember the agent's own id of the conversation; None: it cannot be resumed. Raises `Refusal`."""
+    async def conversation(self) -> str | None:
+        """Return the agent's own id of the conversation, None if it has none yet. Raises `Refusal`."""
+        ...
+
+    async def set_conversation(self, conversation: str) -> None:
+        """Remember the agent's own id of the conversation. Raises `Refusal`."""
         ...
 
     async def history(self) -> list[tuple[str, str]]:

@@ -31,7 +31,7 @@ class Log:
     """The entries of one run, numbered from 1. Beyond `limit` bytes the oldest are dropped.
 
     With `awaits_keeping`, readers see an entry only when it was kept elsewhere (`keep`): what a reader has seen is
-    never lost.
+    never lost. What is not kept is never dropped: whoever writes more than a keeper takes waits (`wait_room`).
     """
 
     def __init__(self, run_id: str, limit: int, *, awaits_keeping: bool = False) -> None:
@@ -42,6 +42,8 @@ class Log:
         self._entries: list[Entry] = []
         self._dropped = 0
         self._size = 0
+        self._written = self._taken = self._settled = 0
+        """Bytes so far: appended, given out to be kept, and kept."""
         self._grown = Change()
         self.ended = False
 
@@ -66,10 +68,12 @@ class Log:
         """Number the events and wake whoever follows."""
         now = timestamp()
         seq = self.last
+        before = self._size
         for event in events:
             seq += 1
             self._entries.append(Entry(event.TYPE, backend, event, now, self._run_id, seq, session_id, task))
             self._size += ENTRY_COST + _text_size(event)
+        self._written += self._size - before
         if self._size > self._limit:
             self._drop_oldest()
         self._grown.announce()
@@ -82,11 +86,16 @@ class Log:
     def keep(self, seq: int) -> None:
         """Entries up to number `seq` are kept: readers may have them."""
         self._kept = seq
+        self._settled = self._taken
         self._grown.announce()
 
     def give_up_keeping(self) -> None:
-        """Nothing more will be kept: readers get the rest as it is."""
+        """Take back what is not kept, which no reader has seen; readers get what comes from now on as it is."""
+        for entry in self._entries[self._kept - self._dropped :]:
+            self._size -= ENTRY_COST + _text_size(entry.content)
+        del self._entries[self._kept - self._dropped :]
         self._awaits_keeping = False
+        self.ended = False
         self._grown.announce()
 
     def after(self, seq: int, most: int) -> list[Entry]:
@@ -98,7 +107,10 @@ class Log:
 
     def unkept(self, most: int) -> list[Entry]:
         """Return up to `most` entries that are yet to be kept."""
-        return self._entries[self._kept - self._dropped : self._kept - self._dropped + most]
+        entries = self._entries[self._kept - self._dropped : self._kept - self._dropped + most]
+        if self._kept + len(entries) == self.last:
+            self._taken = self._written
+        return entries
 
     async def wait_after(self, seq: int) -> None:
         """Wait until there is a visible entry after number `seq`, or all there will ever be is visible."""
@@ -107,6 +119,15 @@ class Log:
     async def wait_unkept(self) -> None:
         """Wait until there is an entry to keep, or there never will be."""
         await self._grown.wait_until(lambda: self.last > self._kept or self.ended)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether no more than the limit waits to be kept."""
+        return not self._awaits_keeping or self._written - self._settled <= self._limit
+
+    async def wait_room(self) -> None:
+        """Wait until no more than the limit waits to be kept."""
+        await self._grown.wait_until(lambda: self.has_room)
 
     def _drop_oldest(self) -> None:
         """Drop down to three quarters of the limit, so that it is not done for every entry."""

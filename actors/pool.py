@@ -4,11 +4,10 @@ A turn leases a runner: the one that holds its session's conversation, else a sp
 stream that emits the runner and then stays open; closing it, for whatever reason, gives the runner back.
 
 Spares follow use: the options of the last `spares` leases are the ones kept warm, at boot the default ones.
-Decisions are made synchronously on the slots below; only then is anything awaited.
+Decisions are made synchronously, by `slots`; only then is anything awaited here.
 """
 
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -23,6 +22,7 @@ from actors.lease import Close, Lease, PoolLimits, PoolStatus, Released, Status,
 from actors.mailbox import Ask, Emit, Ref, Stream, Tell
 from actors.messages import Failed, Options
 from actors.runner import Forget, Ready, Runner
+from actors.slots import Slot, Slots
 from actors.supervisor import Child
 from actors.telemetry import ChildEnded, Observer, PoolLevel, ProcessSpent, Record
 
@@ -40,38 +40,6 @@ YOUNG = 5.0
 
 BACKOFF_CAP = 30.0
 """The longest the pool waits between attempts, seconds."""
-
-
-class _Slot:
-    """One runner and what it is used for."""
-
-    def __init__(self, child: Child, key: Hashable) -> None:
-        self.child = child
-        self.key = key
-        self.up = trio.Event()
-        """Set once the start has succeeded or failed."""
-        self.failure: Refusal | None = None
-        self.born = self.idle_since = trio.current_time()
-        self.leases: set[str] = set()
-        """Sessions with a turn in hand here."""
-        self.sessions: OrderedDict[str, Ref] = OrderedDict()
-        """Sessions whose conversations are live here, the least recently used first."""
-        self.used = False
-        self.spent = False
-        """Whether its process takes no more turns, though its runner has not ended yet."""
-        self.dropped = False
-        """Whether it is no longer one of the pool's."""
-        self.evicted = False
-        """Whether the pool itself ends it, so that its end says nothing about the backend."""
-
-    @property
-    def runner(self) -> Ref:
-        return self.child.mailbox.ref
-
-    @property
-    def spare(self) -> bool:
-        """Whether nobody has used it yet."""
-        return not self.used and not self.leases
 
 
 class Pool(Actor):
@@ -93,9 +61,7 @@ class Pool(Actor):
         self._limits = limits
         self._marker = marker
         self._observe = observe
-        self._slots: list[_Slot] = []
-        self._wanted = deque([default] * limits.spares, maxlen=limits.spares)
-        """The options to keep spares for: those of the last leases."""
+        self._slots = Slots(driver, limits, default)
         self._spawning = trio.CapacityLimiter(limits.max_spawning)
         self._room = trio.Semaphore(limits.max_processes)
         self._line = trio.Lock()
@@ -148,7 +114,7 @@ class Pool(Actor):
         """End all processes, side by side; their sessions hear of it, for the pool may have crashed."""
         self._stopping = True
         async with trio.open_nursery() as nursery:
-            for slot in list(self._slots):
+            for slot in self._slots:
                 slot.evicted = True
                 self._remove(slot, died=True)
                 nursery.start_soon(slot.child.stop)
@@ -168,28 +134,27 @@ class Pool(Actor):
         finally:
             self._give_back(slot, lease.session)
 
-    async def _take(self, lease: Lease) -> _Slot:
+    async def _take(self, lease: Lease) -> Slot:
         """The slot for a lease, with the lease counted in. While the pool is full, leases wait in line."""
-        slot = self._live(lease.session) or (None if self._waiting else self._fitting(lease))
+        slot = self._slots.live(lease.session) or (None if self._waiting else self._slots.fitting(lease))
         if slot is None:
             self._count_waiting(1)
             try:
                 async with self._line:
                     await self._changed.wait_until(lambda: self._has_place(lease))
-                    slot = self._fitting(lease) or self._make_room_and_spawn(lease)
+                    slot = self._slots.fitting(lease) or self._make_room_and_spawn(lease)
             finally:
                 self._count_waiting(-1)
         first_use = slot.spare
         slot.used = True
         slot.leases.add(lease.session)
-        if self._limits.spares:
-            self._wanted.append(lease.options)
-            if first_use and not self._driver.shared:
-                self.nursery.start_soon(self._refill_later, REFILL_DELAY)
+        self._slots.want(lease.options)
+        if self._limits.spares and first_use and not self._driver.shared:
+            self.nursery.start_soon(self._refill_later, REFILL_DELAY)
         self._report()
         return slot
 
-    def _give_back(self, slot: _Slot, session: str) -> None:
+    def _give_back(self, slot: Slot, session: str) -> None:
         slot.leases.discard(session)
         slot.idle_since = trio.current_time()
         if session not in slot.sessions:
@@ -198,39 +163,25 @@ class Pool(Actor):
         self._refill()
         self._note_change()
 
-    def _live(self, session: str) -> _Slot | None:
-        """The slot that holds the session's conversation."""
-        return next((slot for slot in self._slots if session in slot.sessions and not slot.spent), None)
-
-    def _fitting(self, lease: Lease) -> _Slot | None:
-        """A process that can take one more conversation, the readiest first."""
-        key = self._driver.fixed_at_spawn(lease.options, lease.resume)
-        fitting = [
-            slot
-            for slot in self._slots
-            if slot.key == key and not (slot.failure or slot.spent) and (self._driver.shared or slot.spare)
-        ]
-        return min(fitting, key=lambda slot: (not slot.up.is_set(), slot.born), default=None)
-
     def _has_place(self, lease: Lease) -> bool:
         """Whether there is a process for a lease, or may be one now."""
-        return len(self._slots) < self._limits.max_processes or bool(self._fitting(lease) or self._idle())
+        return not self._slots.full or bool(self._slots.fitting(lease) or self._slots.idle())
 
-    def _make_room_and_spawn(self, lease: Lease) -> _Slot:
+    def _make_room_and_spawn(self, lease: Lease) -> Slot:
         """A new process, in the place of an idle one if need be."""
-        if len(self._slots) >= self._limits.max_processes:
-            self._evict(self._idle()[0])
+        if self._slots.full:
+            self._evict(self._slots.idle()[0])
         return self._spawn(lease.options, lease.resume)
 
     def _close(self, session: str) -> None:
         """Drop a session's conversation; a process that can hold no other goes with it."""
-        slot = self._live(session)
+        slot = self._slots.live(session)
         if slot is not None:
             del slot.sessions[session]
             if session not in slot.leases:
                 self._forget(slot, session)
 
-    def _forget(self, slot: _Slot, session: str) -> None:
+    def _forget(self, slot: Slot, session: str) -> None:
         if self._driver.shared:
             self.nursery.start_soon(_tell, slot.runner, Forget(session))
         else:
@@ -238,7 +189,7 @@ class Pool(Actor):
 
     # Processes.
 
-    def _spawn(self, options: Options, resume: str | None = None) -> _Slot:
+    def _spawn(self, options: Options, resume: str | None = None) -> Slot:
         self._serial += 1
         limits = self._limits.runner
 
@@ -248,12 +199,12 @@ class Pool(Actor):
 
         make = partial(self.make_runner, self._driver, options, self._marker(), limits, observe, resume)
         child = Child(f"{self._driver.name}-{self._serial}", make, limits.kill + 1.0)
-        slot = _Slot(child, self._driver.fixed_at_spawn(options, resume))
-        self._slots.append(slot)
+        slot = Slot(child, self._driver.fixed_at_spawn(options, resume))
+        self._slots.add(slot)
         self.nursery.start_soon(self._start, slot)
         return slot
 
-    async def _start(self, slot: _Slot) -> None:
+    async def _start(self, slot: Slot) -> None:
         """Bring a process up, a few at a time: starting is what costs an agent most."""
         async with self._spawning:
             # Those that were told to end count until they are gone.
@@ -278,7 +229,7 @@ class Pool(Actor):
             self._note_failure(slot.failure)
         self._note_change()
 
-    def _note_end(self, slot: _Slot, child: Child, error: Exception | None) -> None:
+    def _note_end(self, slot: Slot, child: Child, error: Exception | None) -> None:
         """A process has ended: whoever had a conversation there is told, and a spare is replaced."""
         child.mailbox.close()
         self._room.release()
@@ -293,13 +244,12 @@ class Pool(Actor):
                 self._refill()
         self._note_change()
 
-    def _remove(self, slot: _Slot, *, died: bool) -> None:
+    def _remove(self, slot: Slot, *, died: bool) -> None:
         self._slots.remove(slot)
-        slot.dropped = True
         for session in slot.sessions.values():
             self.nursery.start_soon(_tell, session, Released(slot.runner, died))
 
-    def _evict(self, slot: _Slot) -> None:
+    def _evict(self, slot: Slot) -> None:
         if not slot.dropped:
             slot.evicted = True
             self._remove(slot, died=False)
@@ -345,57 +295,32 @@ class Pool(Actor):
         """Start the spares that are missing, and end those that nobody would ask for now."""
         if self._stopping or self._waiting:
             return
-        wanted = {self._driver.fixed_at_spawn(options, None): options for options in self._wanted}
-        missing = Counter(self._driver.fixed_at_spawn(options, None) for options in self._wanted)
-        surplus: list[_Slot] = []
-        for slot in self._slots:
-            if self._driver.shared and slot.key in missing:
-                del missing[slot.key]
-            elif slot.spare and missing[slot.key] > 0:
-                missing[slot.key] -= 1
-            elif slot.spare:
-                surplus.append(slot)
+        surplus, missing = self._slots.plan_spares()
         for slot in surplus:
             self._evict(slot)
-        for key in missing.elements():
-            if len(self._slots) < self._limits.max_processes:
-                self._spawn(wanted[key])
+        for options in missing:
+            if not self._slots.full:
+                self._spawn(options)
         self._report()
 
     async def _refill_later(self, delay: float) -> None:
         await trio.sleep(delay)
         self._refill()
 
-    def _idle(self) -> list[_Slot]:
-        """Processes without a turn in hand, the least recently used first."""
-        return sorted((slot for slot in self._slots if not slot.leases), key=lambda slot: slot.idle_since)
-
-    def _kept(self, slot: _Slot) -> bool:
-        """Whether an idle process is a spare by right."""
-        if not self._driver.shared:
-            return slot.spare
-        return any(self._driver.fixed_at_spawn(options, None) == slot.key for options in self._wanted)
-
-    def _evict_surplus(self, slot: _Slot) -> None:
+    def _evict_surplus(self, slot: Slot) -> None:
         """Hold to the bounds on live conversations and on idle processes."""
-        while len(slot.sessions) > self._limits.max_conversations:
-            oldest = next((session for session in slot.sessions if session not in slot.leases), None)
-            if oldest is None:
-                break
+        while (oldest := self._slots.surplus_session(slot)) is not None:
             released = Released(slot.runner, died=False)
             self.nursery.start_soon(_tell, slot.sessions.pop(oldest), released)
             self.nursery.start_soon(_tell, slot.runner, Forget(oldest))
-        idle = [other for other in self._idle() if not self._kept(other)]
-        for oldest_slot in idle[: max(len(idle) - self._limits.max_idle, 0)]:
-            self._evict(oldest_slot)
+        for idle in self._slots.surplus_idle():
+            self._evict(idle)
 
     async def _evict_expired(self) -> None:
         """End idle processes when their time is up."""
         while True:
             now = trio.current_time()
-            expiries = {
-                slot: slot.idle_since + self._limits.idle_ttl for slot in self._idle() if not self._kept(slot)
-            }
+            expiries = self._slots.expiries()
             for slot, expiry in expiries.items():
                 if expiry <= now:
                     self._evict(slot)
@@ -410,22 +335,20 @@ class Pool(Actor):
         self._report()
 
     def _status(self) -> PoolStatus:
-        busy = sum(1 for slot in self._slots if slot.leases)
+        busy, idle, spare = self._slots.levels()
         reason = ""
         if self._reason is not None:
             reason = self._reason.message
         elif self._login is not None:
             reason = self._login.message
-        return PoolStatus(not reason, reason, len(self._slots) - busy, busy)
+        return PoolStatus(not reason, reason, idle + spare, busy)
 
     def _note_change(self) -> None:
         self._changed.announce()
         self._report()
 
     def _report(self) -> None:
-        busy = sum(1 for slot in self._slots if slot.leases)
-        spare = sum(1 for slot in self._slots if slot.spare)
-        idle = len(self._slots) - busy - spare
+        busy, idle, spare = self._slots.levels()
         self._observe(PoolLevel(self._driver.name, busy, idle, spare, self._waiting))
 
 

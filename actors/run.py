@@ -44,6 +44,10 @@ PAGE = 1024
 KEEP = 4096
 """Entries that are kept at once, at most."""
 
+CLOSE_PAUSE = 0.5
+CLOSE_PAUSE_MOST = 15.0
+"""Seconds between two attempts to tell a journal that failed how the run ended."""
+
 
 class Follow(Stream[list[Entry]], frozen=True):
     """The run's entries after number `after`, all that is new at a time, to the end."""
@@ -53,6 +57,10 @@ class Follow(Stream[list[Entry]], frozen=True):
 
 class Identify(Ask["Identity"], frozen=True):
     """Who the run is."""
+
+
+class Look(Ask[Complete | Failed | None], frozen=True):
+    """How the run ended; None while it is going."""
 
 
 class Cancel(Ask[bool], frozen=True):
@@ -107,6 +115,11 @@ class Recorder:
         self.answers: dict[str, Leave] = {}
         self._texts: list[str] = []
 
+    @property
+    def begun(self) -> bool:
+        """Whether the turn was accepted: its first event was no failure."""
+        return self.first_event is not None
+
     def record(self, events: list[Event], task: int | UnsetType = UNSET) -> None:
         """Append events; a terminal one ends the log and is the run's outcome. Later ones are dropped."""
         if self.outcome is not None or not events:
@@ -124,6 +137,13 @@ class Recorder:
         self.log.append(events, self.identity.backend, self.identity.session_id, task)
         if self.outcome is not None:
             self.log.end()
+
+    def take_back(self, why: Failed) -> None:
+        """End the log after what is kept of it: what cannot be kept is not told. A failure of its own stays the end."""
+        last = self.outcome if isinstance(self.outcome, Failed) else why
+        self.outcome = None
+        self.log.give_up_keeping()
+        self.record([last])
 
     async def ask_caller(self, permission: Permission, announce: Announce) -> Leave:
         """Put a permission to the caller; a no after `limits.permission` seconds without an answer.
@@ -184,8 +204,13 @@ class Run(Actor):
         self.began = self._recorder.began
         self._scope = trio.CancelScope()
         self._cut_short: Failed | None = None
+        self._keeping = trio.CancelScope(shield=True)
+        self._kept = journal is None
+        """Whether nothing more will be kept."""
         self._over = trio.Event()
         """Set once the work has ended and all its events are kept."""
+        self._closed = trio.Event()
+        """Set once the journal has the end as well."""
         self._followers = 0
         self._readers = Change()
 
@@ -197,10 +222,12 @@ class Run(Actor):
         self.nursery.start_soon(self._watch_followers)
 
     async def receive(self, message: Tell | Ask[Any]) -> object:
-        """Answer `Identify`, `Cancel` and `Answer`."""
+        """Answer `Identify`, `Look`, `Cancel` and `Answer`."""
         match message:
             case Identify():
                 return self._identity
+            case Look():
+                return self._recorder.outcome
             case Cancel():
                 going = self._recorder.outcome is None
                 self._cut(Failed(Code.CANCELLED, "the run was cancelled"))
@@ -228,6 +255,8 @@ class Run(Actor):
             while True:
                 await log.wait_after(seq)
                 page = await self._page(seq)
+                if not page and seq < log.dropped:
+                    raise Refusal(Code.NOT_FOUND, "the run's events are gone: its session was deleted")
                 if not page:
                     return
                 seq = page[-1].seq
@@ -239,8 +268,12 @@ class Run(Actor):
         """The daemon goes down: end the work, and let the followers have the last event."""
         if self._recorder.outcome is None:
             self._cut(Failed(Code.DRAINING, "the daemon is shutting down"))
-        await self._over.wait()
-        await self._wait_deserted()
+        try:
+            await self._over.wait()
+            await self._wait_deserted()
+        finally:
+            # A store that does not answer holds up no stop.
+            self._keeping.shield = False
 
     async def _do_work(self) -> None:
         failure: Failed | None = None
@@ -257,7 +290,8 @@ class Run(Actor):
         finally:
             nothing = Failed(Code.INTERNAL, "the run ended without a result")
             self._recorder.record([failure or self._cut_short or nothing])
-            self._report()
+            if self._kept:
+                self._report()
 
     async def _page(self, seq: int) -> list[Entry]:
         """The entries after number `seq`; what a slow reader missed here comes back from the journal."""
@@ -269,21 +303,53 @@ class Run(Actor):
     async def _keep_events(self) -> None:
         """Keep the events as they come; readers get them after that. A run that cannot be kept ends, and says so."""
         log = self._recorder.log
-        try:
-            # Not cut short with the rest: an end that nobody keeps would look like a run that never ended.
-            with trio.CancelScope(shield=True):
-                while self._journal is not None:
-                    await log.wait_unkept()
-                    entries = log.unkept(KEEP)
-                    if not entries:
-                        break
-                    await self._journal.append(entries)
-                    log.keep(entries[-1].seq)
-        except Refusal as refusal:
-            self._cut(as_failed(refusal))
-            log.give_up_keeping()
+        broken = False
+        if self._journal is not None:
+            try:
+                # Not cut short with the rest: an end that nobody keeps would look like a run that never ended.
+                with self._keeping:
+                    broken = not await self._keep_all(self._journal)
+            finally:
+                self._kept = True
+                if self._recorder.outcome is not None:
+                    self._report()
         await log.wait_after(sys.maxsize)
         self._over.set()
+        if broken and self._journal is not None and isinstance(self._recorder.outcome, Failed):
+            await self._close_journal(self._journal, self._recorder.outcome)
+        self._closed.set()
+
+    async def _keep_all(self, journal: Journal) -> bool:
+        """Keep everything up to the run's end; returns whether that went well."""
+        log = self._recorder.log
+        try:
+            while True:
+                await log.wait_unkept()
+                entries = log.unkept(KEEP)
+                if not entries:
+                    return True
+                await journal.append(entries)
+                log.keep(entries[-1].seq)
+        except Refusal as refusal:
+            failed = as_failed(refusal)
+        except Exception as error:  # noqa: BLE001 - a bug there ends this run only, and its readers are told
+            failed = Failed(Code.INTERNAL, "the run could not be kept; the daemon's log says more")
+            self._observe(StreamFailed(self.ref.name, type(journal).__name__, repr(error)))
+        self._recorder.take_back(self._cut_short or failed)
+        self._cut(failed)
+        return False
+
+    async def _close_journal(self, journal: Journal, failed: Failed) -> None:
+        """Tell the journal the end, as soon as it takes it: there, the run would look as if it still went."""
+        pause = CLOSE_PAUSE
+        while True:
+            try:
+                await journal.close(failed)
+            except Refusal:
+                await trio.sleep(pause)
+                pause = min(pause * 2, CLOSE_PAUSE_MOST)
+            else:
+                return
 
     def _cut(self, why: Failed) -> None:
         """Cancel the work; the first reason is the one that is told."""
@@ -294,6 +360,7 @@ class Run(Actor):
         """Cancel an attached run that is deserted; end the actor once the work is done and nobody reads."""
         while not await self._deserted_for_good():
             await self._wait_deserted()
+        await self._closed.wait()
         self.end()
 
     async def _deserted_for_good(self) -> bool:

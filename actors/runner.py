@@ -6,14 +6,10 @@ so a reader that leaves cancels its turn, and the agent is interrupted through i
 """
 
 import os
-import re
-import shutil
 import signal
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -27,8 +23,10 @@ from actors.lines import utf8
 from actors.mailbox import Ask, Emit, Stream, Tell
 from actors.marker import find, now_ticks
 from actors.messages import Event, Failed, Leave, Options, Permission, Prompt, as_failed
+from actors.obituary import obituary, why_not_launched
 from actors.outbox import Outbox
 from actors.process import LaunchError, Process, ProcessGone, open_process, sweep_strays
+from actors.scratch import make_directory, remove_directory, scratch_directory
 from actors.telemetry import LinesUnparsed, Observer, ProcessEnded, ProcessSpent, ProcessStarted
 
 Announce = Callable[[Event], None]
@@ -38,13 +36,8 @@ Approve = Callable[[Permission, Announce], Awaitable[Leave]]
 """Whoever decides when the agent asks leave, and tells the caller about it or not."""
 
 
-REMOVE = 2.0
-"""Seconds that removing a process's directory may hold up its end; the thread goes on by itself after that."""
-
 SWEEP_PAUSE = 0.1
 """Seconds between two looks for what ended turns left running: a look reads all of /proc."""
-
-_removing = trio.CapacityLimiter(4)
 
 
 class Batch(Struct, frozen=True):
@@ -156,9 +149,9 @@ class Runner(Actor):
         reason = "stopped"
         began = trio.current_time()
         try:
-            async with _scratch_directory() as self._scratch:
+            async with scratch_directory() as self._scratch:
                 launch = self._driver.launch(self._options, self._scratch, self._resume)
-                _make(launch.env.get("TMPDIR", self._scratch))
+                make_directory(launch.env.get("TMPDIR", self._scratch))
                 async with (
                     open_process(launch, marker=self._marker, grace=self._limits.kill) as self._process,
                     trio.open_nursery() as nursery,
@@ -177,7 +170,7 @@ class Runner(Actor):
                             await self._idle.wait()
                     nursery.cancel_scope.cancel()
         except LaunchError as error:
-            self._unavailable = _why_not_launched(self._driver.program, error)
+            self._unavailable = why_not_launched(self._driver.program, error)
         except Refusal as refusal:
             self._unavailable = refusal
         finally:
@@ -245,16 +238,7 @@ class Runner(Actor):
             await self._process.wait()
 
     def _obituary(self) -> str:
-        """How the process ended and what it said last, with anything like a key left out."""
-        code = self._process.returncode
-        if code is None:
-            how = "closed its output"
-        elif code < 0:
-            how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
-        else:
-            how = f"ended with exit code {code}"
-        last = _redact(self._process.stderr_tail.decode(errors="replace").strip()[-2000:])
-        return f"{self._driver.name} {how}" + (f": {last}" if last else "")
+        return obituary(self._driver.name, self._process)
 
     # Turns.
 
@@ -355,7 +339,7 @@ class Runner(Actor):
         ):
             await self._link.close(conversation)
         if workdir := self._workdirs.pop(session, None):
-            await _remove(workdir)
+            await remove_directory(workdir)
 
     async def _sweep_after_turns(self) -> None:
         """Kill the tools that ended turns left running: those older than every turn still in hand.
@@ -371,43 +355,3 @@ class Runner(Actor):
                     oldest = min(self._turns.values(), default=now_ticks() + 1)
                     await sweep_strays(self._marker, agent, oldest)
             await trio.sleep(SWEEP_PAUSE)
-
-
-@asynccontextmanager
-async def _scratch_directory() -> AsyncGenerator[str]:
-    """A private directory, removed with all that agents left in it when the block is left."""
-    path = tempfile.mkdtemp(prefix="clinvoker-")
-    try:
-        yield path
-    finally:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + REMOVE):
-            await _remove(path)
-
-
-def _make(directory: str) -> None:
-    """Make the agent's own directory for temporary files; not in a thread, for all of them may be taken."""
-    Path(directory).mkdir(parents=True, exist_ok=True)
-
-
-async def _remove(path: str) -> None:
-    """Remove a directory in a thread: an agent may have left a whole tree, and the event loop must not wait for it."""
-    await trio.to_thread.run_sync(
-        partial(shutil.rmtree, path, ignore_errors=True), abandon_on_cancel=True, limiter=_removing
-    )
-
-
-def _why_not_launched(program: str, error: LaunchError) -> Refusal:
-    match error.kind:
-        case "missing":
-            return Refusal(Code.NOT_INSTALLED, f"{program} is not installed, or not on the PATH")
-        case "cwd":
-            return Refusal(Code.INVALID_REQUEST, error.message, param="workdir")
-        case _:
-            return Refusal(Code.BACKEND_UNAVAILABLE, error.message)
-
-
-_SECRET = re.compile(r"(?i)(bearer\s+|sk-|key[-_=: ]+|token[-_=: ]+|AIza)[\w.\-]{8,}")
-
-
-def _redact(text: str) -> str:
-    return _SECRET.sub(r"\1[redacted]", text)

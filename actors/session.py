@@ -37,7 +37,7 @@ class Begin(Stream[list[Event]], frozen=True):
     prompt: Prompt
     approve: Approve
     queue: bool = False
-    """Wait for the turn in hand instead of being refused."""
+    """Wait for the turn in hand instead of being refused. An empty batch says when the waiting is over."""
 
 
 class End(Tell, frozen=True):
@@ -64,20 +64,27 @@ class Session(Actor):
         description: Description,
         pool: Ref,
         memory: Memory | None = None,
-        conversation: str | None = None,
     ) -> None:
         super().__init__()
         self._description = description
         self._pool = pool
         self._memory = memory
-        self._conversation = conversation
-        self._waiting = 0
+        self._recalled = memory is None
+        self._conversation: str | None = None
+        self._line: set[int] = set()
+        """The turns that wait for their turn, by the identity of their messages."""
         self._current: Begin | None = None
         """The turn in hand, until its last event has gone out."""
         self._runner: Ref | None = None
         """The runner that holds the conversation, as far as is known."""
         self._begun = 0
+        self._heard = False
+        """Whether the agent has begun to answer the turn in hand."""
         self._turns = trio.Lock()
+
+    @property
+    def _busy(self) -> bool:
+        return self._current is not None or bool(self._line)
 
     async def started(self) -> None:
         """Watch that the session is used: one whose caller left before the first turn would stay for ever."""
@@ -89,9 +96,9 @@ class Session(Actor):
             case Released(runner=runner, died=died):
                 if runner is self._runner:
                     self._runner = None
-                    if self._current is None and not died:
+                    if not self._busy and not died:
                         self.end()
-                    elif self._current is None:
+                    elif not self._busy:
                         self.nursery.start_soon(self._end_unused)
                 return None
             case End():
@@ -106,13 +113,13 @@ class Session(Actor):
         """Accept a turn unless one is in hand."""
         if not isinstance(message, Begin):
             await super().admit(message)
-        elif self._current is not None and message.queue:
-            if self._waiting >= LINE:
+        elif self._busy and message.queue:
+            if len(self._line) >= LINE:
                 raise Refusal(
                     Code.SESSION_BUSY, f"{LINE} turns wait for the session already", retry_after=1.0
                 )
-            self._waiting += 1
-        elif self._current is not None:
+            self._line.add(id(message))
+        elif self._busy:
             raise Refusal(
                 Code.SESSION_BUSY, "the session has a turn in hand", param="session_id", retry_after=1.0
             )
@@ -126,23 +133,24 @@ class Session(Actor):
         if not isinstance(message, Begin):
             await super().produce(message, emit)
             return
-        queued = self._current is not message
         try:
             # Held while a turn winds down, after its last event has gone out: the next one waits for that, unrefused.
             try:
                 await self._turns.acquire()
             finally:
-                self._waiting -= queued
+                self._line.discard(id(message))
             try:
                 self._begin(message)
+                if message.queue:
+                    await emit([])
                 await self._turn(message, emit)
             finally:
                 self._turns.release()
         finally:
             self._ended(message)
-            if self._description.options.ephemeral or self._conversation is None:
+            if not self._busy and (self._description.options.ephemeral or self._conversation is None):
                 self.end()
-            elif self._runner is None and self._current is None:
+            elif not self._busy and self._runner is None:
                 self.nursery.start_soon(self._end_unused)
 
     async def stopping(self) -> None:
@@ -152,23 +160,37 @@ class Session(Actor):
 
     async def _turn(self, begin: Begin, emit: Emit[list[Event]]) -> None:
         """Run a turn; a conversation that the agent cannot take up again is told to it anew, once."""
+        await self._recall()
+        self._heard = False
         if self._conversation is not None:
             try:
-                await self._attempt(begin, begin.prompt, emit)
+                await self._resume(begin, emit)
             except Refusal as refusal:
-                if refusal.code not in UNRESUMABLE or self._memory is None:
+                if refusal.code not in UNRESUMABLE or self._memory is None or self._heard:
                     raise
-                await self._forget_conversation()
             else:
                 return
-        await self._attempt(begin, await self._told(begin.prompt), emit)
+        # The old conversation is forgotten only when there is a new one.
+        await self._attempt(begin, await self._told(begin.prompt), None, emit)
 
-    async def _attempt(self, begin: Begin, prompt: Prompt, emit: Emit[list[Event]]) -> None:
+    async def _resume(self, begin: Begin, emit: Emit[list[Event]]) -> None:
+        """Go on with the conversation; in another process, if the one that held it turns out to be dead."""
+        held = self._runner is not None
+        try:
+            await self._attempt(begin, begin.prompt, self._conversation, emit)
+        except Refusal as refusal:
+            if refusal.code is not Code.CRASHED or self._heard or not held:
+                raise
+            await self._attempt(begin, begin.prompt, self._conversation, emit)
+
+    async def _attempt(
+        self, begin: Begin, prompt: Prompt, resume: str | None, emit: Emit[list[Event]]
+    ) -> None:
         session = self._description
-        lease = Lease(session.id, self.ref, session.options, self._conversation)
+        lease = Lease(session.id, self.ref, session.options, resume)
         with closing(await self._pool.stream(lease)) as leases:
             runner = self._runner = await leases.next()
-            turn = Turn(session.id, prompt, session.options, begin.approve, self._conversation)
+            turn = Turn(session.id, prompt, session.options, begin.approve, resume)
             with closing(await _start(runner, turn)) as batches:
                 try:
                     async for batch in batches:
@@ -188,20 +210,22 @@ class Session(Actor):
         return replace(prompt, text=with_history(history, prompt.text))
 
     async def _pass_on(self, begin: Begin, batch: Batch, emit: Emit[list[Event]]) -> None:
+        self._heard = True
         if batch.conversation != self._conversation:
-            self._conversation = batch.conversation
             if self._memory is not None:
                 await self._memory.set_conversation(batch.conversation)
+            self._conversation = batch.conversation
         last = batch.events[-1]
         if isinstance(last, Complete | Failed):
             self._ended(begin)
             await self._pool.tell(Verdict(last if isinstance(last, Failed) else None))
         await emit(batch.events)
 
-    async def _forget_conversation(self) -> None:
-        self._conversation = None
-        if self._memory is not None:
-            await self._memory.set_conversation(None)
+    async def _recall(self) -> None:
+        """Take up what is remembered, once: what was known when the caller asked may be old by now."""
+        if not self._recalled and self._memory is not None:
+            self._conversation = await self._memory.conversation()
+            self._recalled = True
 
     def _begin(self, begin: Begin) -> None:
         self._current = begin

@@ -1,16 +1,21 @@
 """What runs do: plain functions over sessions, recorded event by event."""
 
+import math
 from contextlib import closing
 
 import trio
 from msgspec import UNSET, UnsetType
 
-from actors.errors import Code, Refusal
+from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ref
 from actors.messages import ApprovalMode, Leave, Permission, Prompt, Start
 from actors.run import Recorder
 from actors.runner import Announce, Approve
 from actors.session import Begin
+
+
+class SessionEnded(ActorDied):
+    """The session's actor ended before it took the turn: nothing has happened, another one can be asked."""
 
 
 async def take_turn(
@@ -24,11 +29,17 @@ async def take_turn(
 ) -> None:
     """Run one turn of a session and record its events.
 
-    Raises `Refusal`: what the session or its backend refuses, and `TIMEOUT` when the agent says nothing for too long.
+    Raises `Refusal`: what the session or its backend refuses, and `TIMEOUT` when the agent says nothing for too long;
+    `SessionEnded`.
     """
     limits = recorder.limits
-    patience = limits.first_event
-    with closing(await session.stream(Begin(prompt, _decider(recorder, mode), queue))) as batches:
+    # Nobody says anything to a turn that waits for others.
+    patience = math.inf if queue else limits.first_event
+    try:
+        stream = await session.stream(Begin(prompt, _decider(recorder, mode), queue))
+    except ActorDied as death:
+        raise SessionEnded(str(death)) from None
+    with closing(stream) as batches:
         with trio.CancelScope() as watch:
             while True:
                 # While a permission is open it is the caller who says nothing, and that has a bound of its own.
@@ -40,6 +51,11 @@ async def take_turn(
                 recorder.record(events, task)
                 if not all(isinstance(event, Start) for event in events):
                     patience = limits.idle
+                elif math.isinf(patience):
+                    patience = limits.first_event
+                if not recorder.log.has_room:
+                    watch.deadline = math.inf  # it is the disk that is slow
+                    await recorder.log.wait_room()
         raise Refusal(Code.TIMEOUT, f"the agent said nothing for {patience:g} s")
 
 

@@ -1,7 +1,5 @@
 """Following a run from any point, whether it is going or only stored."""
 
-from contextlib import suppress
-
 from actors.errors import ActorDied, Code, Refusal
 from actors.log import timestamp
 from actors.mailbox import Replies
@@ -52,16 +50,25 @@ class Follower:
     async def _next(self) -> list[Entry]:
         try:
             if self._live is not None:
-                with suppress(StopAsyncIteration):
-                    return await self._live.__anext__()
-                return []
-            lines = await self._store.events(self.identity.run_id, self._seq, MOST)
-            who = self.identity.run_id, self.identity.backend, self.identity.session_id
-            return decode_entries(lines, self._seq, *who)
+                try:
+                    return await anext(self._live, list[Entry]())
+                except ActorDied:
+                    # It has ended, or failed; whatever it had told before is stored, unless nothing is kept of it.
+                    self._live.close()
+                    self._live = None
+            return await self._stored()
         except Refusal as refusal:
             return [self._farewell(Failed(refusal.code, refusal.message))]
-        except ActorDied:
-            return [self._farewell(Failed(Code.INTERNAL, "the run failed inside the daemon"))]
+
+    async def _stored(self) -> list[Entry]:
+        who = self.identity
+        lines = await self._store.events(who.run_id, self._seq, MOST)
+        if lines:
+            return decode_entries(lines, self._seq, who.run_id, who.backend, who.session_id)
+        record = await self._store.run(who.run_id, who.owner)
+        if record is not None and record.status != "running":
+            return []
+        return [self._farewell(Failed(Code.INTERNAL, "the run failed inside the daemon"))]
 
     def _farewell(self, failed: Failed) -> Entry:
         who = self.identity

@@ -7,15 +7,12 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from actors.messages import (
-    Complete,
-    Entry,
-    Failed,
-    Message,
-    Start,
-)
+from actors.errors import Code, Refusal
+from actors.messages import Complete, Entry, Failed, Message
 from clinvoker.store import (
+    AbandonRun,
     AddTurn,
+    Ambiguous,
     BeginRun,
     Change,
     FinishRun,
@@ -34,13 +31,18 @@ from clinvoker.store import (
 class RunJournal:
     """Keeps one run, and the turn it takes in a session (actors' port `Journal`).
 
-    A turn is stored when the agent has accepted it: what was refused before is a run that failed, but no turn.
+    A turn is stored when the agent has accepted it. What was refused before that is no turn, and not stored at all
+    unless `begin` was called: its caller got the refusal as the answer.
     """
 
-    def __init__(self, store: StoreClient, run: RunRecord, prompt: str = "") -> None:
+    def __init__(
+        self, store: StoreClient, run: RunRecord, prompt: str = "", *, promised: bool = False
+    ) -> None:
         self._store = store
         self._run = run
         self._prompt = prompt
+        self._promised = promised
+        """Whether the caller is answered with the run's id alone, so that it must be found whatever comes of it."""
         self._begun = False
         self._turn = False
         self._texts: list[str] = []
@@ -52,7 +54,10 @@ class RunJournal:
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Keep further entries; the last one of the run ends it."""
-        takes_turn = not self._turn and self._run.session is not None and type(entries[0].content) is Start
+        refused = not self._turn and isinstance(entries[0].content, Failed)
+        if refused and not self._promised:
+            return
+        takes_turn = not (self._turn or refused) and self._run.session is not None
         changes: list[Change] = []
         if not self._begun:
             changes.append(BeginRun(self._run if takes_turn else replace(self._run, session=None)))
@@ -66,6 +71,14 @@ class RunJournal:
         await self._store.write(*changes)
         self._begun = True
         self._turn = self._turn or takes_turn
+
+    async def close(self, failed: Failed) -> None:
+        """End what is stored of the run by this failure, if it is stored as going."""
+        try:
+            await self._store.write(AbandonRun(self._run.id, failed, time.time()))
+        except Refusal:
+            if self._begun:
+                raise
 
     async def after(self, seq: int, most: int) -> list[Entry]:
         """Return kept entries after number `seq`."""
@@ -108,7 +121,16 @@ class SessionMemory:
         self._session = session
         self._stored = stored
 
-    async def set_conversation(self, conversation: str | None) -> None:
+    async def conversation(self) -> str | None:
+        """Return the agent's own id of the conversation, as it is stored now."""
+        if not self._stored:
+            return None
+        session = await self._store.session(self._session.id, self._session.owner)
+        if session is None or isinstance(session, Ambiguous) or session.id != self._session.id:
+            raise Refusal(Code.NOT_FOUND, f"no session {self._session.id}", param="session_id")
+        return session.conversation
+
+    async def set_conversation(self, conversation: str) -> None:
         """Remember the agent's own id of the conversation."""
         if self._stored:
             await self._store.write(SetConversation(self._session.id, conversation))

@@ -4,15 +4,14 @@ All of them start runs in this one way; they differ only in how a request is rea
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Generator, Mapping
+from contextlib import closing, contextmanager, suppress
 
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.errors import Code, Refusal
+from actors.errors import ActorDied, Code, Refusal
 from actors.limiter import Take
 from actors.mailbox import Ref
 from actors.messages import Options, Prompt
@@ -23,7 +22,7 @@ from actors.telemetry import Observer
 from clinvoker import workdir
 from clinvoker.backends.choice import Backend, check, choose, with_defaults
 from clinvoker.config import Settings
-from clinvoker.flows import take_turn
+from clinvoker.flows import SessionEnded, take_turn
 from clinvoker.follower import Follower
 from clinvoker.keeping import RunJournal, SessionMemory
 from clinvoker.store import (
@@ -35,8 +34,8 @@ from clinvoker.store import (
     StoreClient,
 )
 
-KEYS_REMEMBERED = 4096
-"""Idempotency keys of runs that may not be stored yet."""
+ATTEMPTS = 3
+"""How often a turn asks for a session that ends at that very moment."""
 
 
 class PromptCall(Struct, frozen=True):
@@ -65,6 +64,24 @@ class Started(Struct, frozen=True):
     """On trio's clock, seconds."""
 
 
+class _Claim:
+    """An idempotency key in use: its first sender holds it until there is a run, and the run until it has ended.
+
+    After that, the store knows the run by its key.
+    """
+
+    def __init__(self, body_hash: bytes) -> None:
+        self.body_hash = body_hash
+        self.started: Started | None = None
+        self.run: Ref | None = None
+        self.decided = trio.Event()
+        """Set once there is a run, or none came of it."""
+
+    @property
+    def holds(self) -> bool:
+        return not self.decided.is_set() or (self.run is not None and self.run.alive)
+
+
 class Service:
     """Starts and finds runs and sessions."""
 
@@ -90,9 +107,11 @@ class Service:
         self._limiter = limiter
         self._observe = observe
         self._opening = trio.Lock()
-        self._in_hand: dict[str, Ref] = {}
-        """The run that takes a turn of a session now."""
-        self._keys: OrderedDict[tuple[str, str], tuple[bytes, Started]] = OrderedDict()
+        self._in_hand: dict[str, set[Ref]] = {}
+        """The runs that take a turn of a session now, or wait for it."""
+        self._claims: dict[tuple[str, str], _Claim] = {}
+        """By caller and key."""
+        self._most_claims = 1024
         self.reconfigure(settings)
 
     def reconfigure(self, settings: Settings) -> None:
@@ -124,24 +143,32 @@ class Service:
         """
         if not call.idempotency_key:
             return await self._start(call)
-        # Decided without a wait in between: of two that come together, the second finds the first.
-        known = self._keys.get((call.caller, call.idempotency_key))
-        if known is None:
-            known = await self._stored_under_key(call)
-        if known is None:
-            return await self._start(call)
-        if known[0] != call.body_hash:
-            message = "this Idempotency-Key was used for another request"
-            raise Refusal(Code.IDEMPOTENCY, message, param="Idempotency-Key")
-        return known[1]
+        place = call.caller, call.idempotency_key
+        while (claim := self._claims.get(place)) is not None and claim.holds:
+            _check_same(call, claim.body_hash)
+            await claim.decided.wait()
+            if claim.started is not None and claim.holds:
+                return claim.started
+        claim = self._claim(place, call.body_hash)
+        try:
+            record = await self.store.idempotent(call.caller, call.idempotency_key, time.time())
+            if record is not None:
+                _check_same(call, record.body_hash)
+                return _as_started(record)
+            return await self._start(call, claim)
+        finally:
+            claim.decided.set()
+            if claim.started is None:
+                self._release(place, claim)
 
     async def follow(self, run_id: str, caller: str, after: int = 0) -> Follower:
         """Follow a run from entry `after` on. Raises `Refusal` if the caller has no such run."""
         run = await self.runs.ask(Find(run_id))
         if run is not None:
-            identity = await run.ask(Identify())
-            if identity.owner == caller:
-                return Follower(identity, self.store, await run.stream(Follow(after)), after)
+            with suppress(ActorDied):  # it has ended in this moment, and is stored
+                identity = await run.ask(Identify())
+                if identity.owner == caller:
+                    return Follower(identity, self.store, await run.stream(Follow(after)), after)
         record = await self.stored_run(run_id, caller)
         identity = Identity(record.id, record.session or "", record.backend, owner=caller)
         return Follower(identity, self.store, None, after)
@@ -150,15 +177,18 @@ class Service:
         """Stop a run; returns whether it was still going. Raises `Refusal` if the caller has no such run."""
         run = await self.live_run(run_id, caller)
         if run is not None:
-            return await run.ask(Cancel())
+            with suppress(ActorDied):
+                return await run.ask(Cancel())
+            return False
         await self.stored_run(run_id, caller)
         return False
 
     async def live_run(self, run_id: str, caller: str) -> Ref | None:
-        """The caller's run of that id, if it is going."""
+        """The caller's run of that id, if it is going, or was a moment ago."""
         run = await self.runs.ask(Find(run_id))
-        if run is not None and (await run.ask(Identify())).owner == caller:
-            return run
+        with suppress(ActorDied):
+            if run is not None and (await run.ask(Identify())).owner == caller:
+                return run
         return None
 
     async def stored_run(self, run_id: str, caller: str) -> RunRecord:
@@ -183,11 +213,10 @@ class Service:
     async def delete_session(self, session_id: str, caller: str) -> str:
         """Delete a session: its turn in hand is cancelled, its live conversation ended. Returns its whole id."""
         record = await self.session(session_id, caller)
-        if run := self._in_hand.get(record.id):
-            await run.ask(Cancel())
-        if live := await self.sessions.ask(Find(record.id)):
-            await live.tell(End())
+        await self._end_session(record.id)
         await self.store.write(DeleteSession(record.id))
+        # And what began in between, which finds no session to be kept in.
+        await self._end_session(record.id)
         return record.id
 
     async def fork_session(self, session_id: str, caller: str) -> SessionRecord:
@@ -218,14 +247,14 @@ class Service:
         check(backend, options, call.prompt)
         return backend, options
 
-    async def _start(self, call: PromptCall) -> Started:
+    async def _start(self, call: PromptCall, claim: _Claim | None = None) -> Started:
         if call.session_id:
             record = await self._session_of(call)
             memory = SessionMemory(self.store, record, stored=True)
         else:
             record = self._new_record(call)
             memory = None if record.options.ephemeral else SessionMemory(self.store, record, stored=False)
-        return await self._run(call, record, memory)
+        return await self._run(call, record, memory, claim)
 
     async def _session_of(self, call: PromptCall) -> SessionRecord:
         """The session that a call continues, which must be able to take it."""
@@ -252,31 +281,78 @@ class Service:
             metadata=call.metadata,
         )
 
-    async def _run(self, call: PromptCall, record: SessionRecord, memory: SessionMemory | None) -> Started:
+    async def _run(
+        self, call: PromptCall, record: SessionRecord, memory: SessionMemory | None, claim: _Claim | None
+    ) -> Started:
         identity = Identity(new_id("run"), record.id, record.backend, call.detach, call.caller)
 
         async def turn(recorder: Recorder) -> None:
-            with closing(await self._limiter.stream(Take(call.caller))) as permit:
-                await permit.next()
-                session = await self._open(record, memory)
-                self._in_hand[record.id] = ref
-                try:
-                    mode = record.options.approval_mode
-                    await take_turn(recorder, session, call.prompt, mode, queue=call.queue)
-                finally:
-                    if self._in_hand.get(record.id) is ref:
-                        del self._in_hand[record.id]
+            try:
+                with self._having_in_hand(record.id, run.ref):
+                    await self._turn(recorder, call, record, memory)
+            finally:
+                # What was refused may be asked again under its key, unless the caller has the run to look at.
+                if claim is not None and not recorder.begun and not call.detach:
+                    self._release((call.caller, call.idempotency_key), claim)
 
         journal = self._journal(call, identity) if memory is not None else None
         run = Run(identity, turn, self._limits, self._observe, journal)
         started = Started(identity, record.options, run.began)
-        if call.idempotency_key:
-            self._remember_key(call, started)
+        ref = await self._spawn(run, identity.run_id)
+        if claim is not None:
+            claim.started, claim.run = started, ref
         if call.detach and journal is not None:
-            await journal.begin()
-        # A caller who leaves in this moment leaves a run that finds itself deserted.
-        ref = await self.runs.ask(Spawn(identity.run_id, run))
+            try:
+                await journal.begin()
+            except Refusal:
+                with suppress(ActorDied):
+                    await ref.ask(Cancel())
+                raise
         return started
+
+    async def _spawn(self, run: Run, run_id: str) -> Ref:
+        """Start a run. A caller who leaves in this moment leaves a run that finds itself deserted, but is known here."""
+        refs: list[Ref] = []
+        with trio.CancelScope(shield=True):
+            refs.append(await self.runs.ask(Spawn(run_id, run)))
+        return refs[0]
+
+    async def _turn(
+        self, recorder: Recorder, call: PromptCall, record: SessionRecord, memory: SessionMemory | None
+    ) -> None:
+        """Take a turn, once there is a place for it."""
+        mode = record.options.approval_mode
+        with closing(await self._limiter.stream(Take(call.caller))) as permit:
+            await permit.next()
+            for left in reversed(range(ATTEMPTS)):
+                session = await self._open(record, memory)
+                try:
+                    await take_turn(recorder, session, call.prompt, mode, queue=call.queue)
+                except SessionEnded:
+                    if not left:
+                        raise
+                else:
+                    break
+
+    @contextmanager
+    def _having_in_hand(self, session_id: str, run: Ref) -> Generator[None]:
+        runs = self._in_hand.setdefault(session_id, set())
+        runs.add(run)
+        try:
+            yield
+        finally:
+            runs.discard(run)
+            if not runs and self._in_hand.get(session_id) is runs:
+                del self._in_hand[session_id]
+
+    async def _end_session(self, session_id: str) -> None:
+        """Cancel all runs that take or await a turn of a session, and end what is live of it."""
+        for run in list(self._in_hand.get(session_id, ())):
+            with suppress(ActorDied):
+                await run.ask(Cancel())
+        if live := await self.sessions.ask(Find(session_id)):
+            with suppress(ActorDied):
+                await live.tell(End())
 
     def _journal(self, call: PromptCall, identity: Identity) -> RunJournal:
         run = RunRecord(
@@ -289,7 +365,7 @@ class Service:
             idempotency_key=call.idempotency_key or None,
             body_hash=call.body_hash,
         )
-        return RunJournal(self.store, run, call.prompt.text)
+        return RunJournal(self.store, run, call.prompt.text, promised=call.detach)
 
     async def _open(self, record: SessionRecord, memory: SessionMemory | None) -> Ref:
         """The session's actor, started if none is live."""
@@ -298,19 +374,31 @@ class Service:
             if live is not None and live.alive:
                 return live
             described = Description(record.id, record.backend, record.options)
-            session = Session(described, self.pools[record.backend], memory, record.conversation)
+            session = Session(described, self.pools[record.backend], memory)
             return await self.sessions.ask(Spawn(record.id, session))
 
     # Idempotency.
 
-    def _remember_key(self, call: PromptCall, started: Started) -> None:
-        self._keys[call.caller, call.idempotency_key] = call.body_hash, started
-        while len(self._keys) > KEYS_REMEMBERED:
-            self._keys.popitem(last=False)
+    def _claim(self, place: tuple[str, str], body_hash: bytes) -> _Claim:
+        if len(self._claims) >= self._most_claims:
+            self._claims = {key: claim for key, claim in self._claims.items() if claim.holds}
+            self._most_claims = 2 * len(self._claims) + 1024
+        claim = self._claims[place] = _Claim(body_hash)
+        return claim
 
-    async def _stored_under_key(self, call: PromptCall) -> tuple[bytes, Started] | None:
-        record = await self.store.idempotent(call.caller, call.idempotency_key, time.time())
-        if record is None:
-            return self._keys.get((call.caller, call.idempotency_key))
-        identity = Identity(record.id, record.session or "", record.backend, owner=call.caller)
-        return record.body_hash, Started(identity, Options(), trio.current_time())
+    def _release(self, place: tuple[str, str], claim: _Claim) -> None:
+        if self._claims.get(place) is claim:
+            del self._claims[place]
+
+
+def _check_same(call: PromptCall, body_hash: bytes) -> None:
+    if call.body_hash != body_hash:
+        message = "this Idempotency-Key was used for another request"
+        raise Refusal(Code.IDEMPOTENCY, message, param="Idempotency-Key")
+
+
+def _as_started(record: RunRecord) -> Started:
+    """A run that is stored, as the start that it was."""
+    took = (time.time() if record.ended is None else record.ended) - record.began
+    identity = Identity(record.id, record.session or "", record.backend, owner=record.owner)
+    return Started(identity, Options(), trio.current_time() - max(took, 0.0))

@@ -193,6 +193,11 @@ def to_call(asked: PromptRequest) -> PromptCall:
     if asked.session_id and options != Options():
         message = "a session's options are fixed when it begins: with session_id, send only the prompt"
         raise Refusal(Code.INVALID_REQUEST, message, param="session_id")
+    if asked.session_id and (asked.tags or asked.metadata):
+        message = (
+            "a session's tags and metadata are given when it begins; PATCH /api/v1/sessions/{id} changes tags"
+        )
+        raise Refusal(Code.INVALID_REQUEST, message, param="tags" if asked.tags else "metadata")
     images = tuple(Image(image.media_type, b64encode(image.data).decode()) for image in asked.images)
     prompt = Prompt(asked.prompt, images, asked.schema)
     if asked.detach and asked.ephemeral:

@@ -1,5 +1,6 @@
 """Runs over REST: looked at, followed from any event, cancelled, answered (contract, section 3)."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -8,13 +9,15 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 
-from actors.errors import Code, Refusal
-from actors.run import Answer, Identify
+from actors.errors import ActorDied, Code, Refusal
+from actors.messages import Complete, Failed
+from actors.run import Answer, Identify, Look
 from clinvoker.api import frames
 from clinvoker.api.exchange import body, caller, reply, stream
 from clinvoker.api.requests import decode
 from clinvoker.http.stream import current_request_stack
 from clinvoker.service import Service
+from clinvoker.store import RunRecord
 
 Word = Annotated[str, Meta(max_length=256)]
 
@@ -61,9 +64,11 @@ def register(app: QuartTrio, service: Service) -> None:
         run = await service.live_run(run_id, caller())
         if run is None:
             await service.stored_run(run_id, caller())
-            raise Refusal(Code.NOT_FOUND, "the run has ended: nothing is asked any more", param="id")
-        await run.ask(Answer(permission, answer.option))
-        return reply({"run_id": run_id, "id": permission, "option": answer.option})
+        else:
+            with suppress(ActorDied):
+                await run.ask(Answer(permission, answer.option))
+                return reply({"run_id": run_id, "id": permission, "option": answer.option})
+        raise Refusal(Code.NOT_FOUND, "the run has ended: nothing is asked any more", param="id")
 
 
 def _after() -> int:
@@ -79,14 +84,25 @@ def _after() -> int:
 async def _describe(service: Service, run_id: str) -> RunInfo:
     live = await service.live_run(run_id, caller())
     if live is not None:
-        identity = await live.ask(Identify())
-        record = await service.store.run(run_id, caller())
-        if record is None:
-            return RunInfo(run_id, identity.session_id, identity.backend, "running")
-    else:
-        record = await service.stored_run(run_id, caller())
+        with suppress(ActorDied):
+            identity, outcome = await live.ask(Identify()), await live.ask(Look())
+            record = await service.store.run(run_id, caller())
+            if record is None:
+                # Not stored yet, or never to be.
+                status = "running" if outcome is None else _status(outcome)
+                told = UNSET if outcome is None else msgspec.Raw(msgspec.json.encode(outcome))
+                return RunInfo(run_id, identity.session_id, identity.backend, status, outcome=told)
+            return _stored(record)
+    return _stored(await service.stored_run(run_id, caller()))
+
+
+def _status(outcome: Complete | Failed) -> str:
+    return "complete" if isinstance(outcome, Complete) else "error"
+
+
+def _stored(record: RunRecord) -> RunInfo:
     return RunInfo(
-        run_id,
+        record.id,
         record.session,
         record.backend,
         record.status,

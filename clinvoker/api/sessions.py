@@ -1,6 +1,6 @@
 """Sessions over REST: listed, looked at, changed, forked, deleted (contract, section 3)."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from quart import Response, request
@@ -12,10 +12,13 @@ from clinvoker.api.exchange import body, caller, reply
 from clinvoker.api.requests import decode
 from clinvoker.config.settings import Line, Tag
 from clinvoker.service import Service
-from clinvoker.store import EditSession, SessionFilter, SessionRecord, TurnRecord
+from clinvoker.store import EditSession, SessionFilter, SessionRecord, SessionStatus, TurnRecord
 
 MOST = 1000
 """Sessions on one page."""
+
+DIGITS = 16
+"""Of a number; Python itself refuses to read one of thousands."""
 
 
 class SessionInfo(Struct, frozen=True):
@@ -109,10 +112,17 @@ def _filter() -> SessionFilter:
     for name in request.args:
         if name not in known:
             raise Refusal(Code.INVALID_REQUEST, f"{name} is no filter of sessions", param=name)
+    status = request.args.get("status", "")
+    if status and status not in get_args(SessionStatus):
+        raise Refusal(
+            Code.INVALID_REQUEST,
+            f"status must be one of {', '.join(get_args(SessionStatus))}",
+            param="status",
+        )
     return SessionFilter(
         owner=caller(),
         backend=request.args.get("backend", ""),
-        status=request.args.get("status", ""),
+        status=status,
         tag=request.args.get("tag", ""),
         q=request.args.get("q", ""),
         limit=_number("limit", 50, MOST),
@@ -124,7 +134,7 @@ def _number(name: str, default: int, most: int) -> int:
     text = request.args.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdecimal() and int(text) <= most):
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS and int(text) <= most):
         raise Refusal(Code.INVALID_REQUEST, f"{name} must be a number of at most {most}", param=name)
     return int(text)
 

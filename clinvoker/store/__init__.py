@@ -15,6 +15,7 @@ writer, readers   connections, on worker threads; faults: what SQLite's errors m
 
 from .actor import Store, StoreLimits
 from .changes import (
+    AbandonRun,
     AddTurn,
     AppendEvents,
     BeginRun,
@@ -44,6 +45,7 @@ from .records import (
 )
 
 __all__ = [
+    "AbandonRun",
     "AddTurn",
     "Ambiguous",
     "AppendEvents",

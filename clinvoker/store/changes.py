@@ -5,8 +5,8 @@ import sqlite3
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from actors.messages import Usage
-from clinvoker.store import events, runs, sessions, turns
+from actors.messages import Failed, Usage
+from clinvoker.store import events, interrupted, runs, sessions, turns
 from clinvoker.store.records import RunRecord, RunStatus, SessionRecord, TurnRecord
 
 
@@ -132,6 +132,18 @@ class FinishRun(Change, frozen=True):
     def apply(self, connection: sqlite3.Connection) -> None:
         """Make the change."""
         runs.finish_run(connection, self.run, self.status, self.ended, self.outcome)
+
+
+class AbandonRun(Change, frozen=True):
+    """End a run, and its turn, by this failure, after whatever is stored of it; nothing if it is not going."""
+
+    run: str
+    failed: Failed
+    ended: float
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Make the change."""
+        interrupted.abandon_run(connection, self.run, self.failed, self.ended)
 
 
 _BASE = 256

@@ -1,8 +1,8 @@
-"""What a daemon that was killed left running is ended, honestly, by the next one."""
+"""Runs that ended before their end was stored: killed with the daemon, or kept from the store by a fault of the disk."""
 
 import sqlite3
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec.json import Decoder, encode
@@ -26,7 +26,17 @@ class _Last(msgspec.Struct, array_like=True):
     task: int | None = None
 
 
+class _Text(msgspec.Struct):
+    text: str
+
+
+class _Message(msgspec.Struct, array_like=True):
+    type: Literal["message"]
+    content: _Text
+
+
 _decode = Decoder(_Last).decode
+_decode_message = Decoder(_Message).decode
 
 
 def interrupt_running(connection: sqlite3.Connection, now: float) -> int:
@@ -42,17 +52,25 @@ def interrupt_running(connection: sqlite3.Connection, now: float) -> int:
     return count
 
 
+def abandon_run(connection: sqlite3.Connection, run_id: str, failed: Failed, now: float) -> None:
+    """End a run that is still going, and its turn, by this failure; nothing if there is none."""
+    query = "SELECT key FROM runs WHERE id = ? AND status = 'running'"
+    row = connection.execute(query, (run_id,)).fetchone()
+    if row is not None:
+        _end(connection, row[0], run_id, failed, now)
+
+
 def _interrupt(connection: sqlite3.Connection, now: float) -> int:
     running = connection.execute("SELECT key, id FROM runs WHERE status = 'running'").fetchall()
     for key, run_id in running:
-        _end(connection, key, run_id, now)
+        _end(connection, key, run_id, _FAILED, now)
     for (turn,) in connection.execute("SELECT key FROM turns WHERE ended IS NULL").fetchall():
         finish_turn(connection, turn, "", _FAILED.code, _FAILED.message, None, now)
     connection.execute("UPDATE sessions SET status = 'idle' WHERE status = 'running'")
     return len(running)
 
 
-def _end(connection: sqlite3.Connection, key: int, run_id: str, now: float) -> None:
+def _end(connection: sqlite3.Connection, key: int, run_id: str, failed: Failed, now: float) -> None:
     last = _read(last_line(connection, key))
     if last.task is None and last.type in {"complete", "error"}:
         # Its last event was stored, only the note of it was not.
@@ -62,9 +80,24 @@ def _end(connection: sqlite3.Connection, key: int, run_id: str, now: float) -> N
         return
     seq = last_seq(connection, key) + 1
     moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = encode(Line(_FAILED.TYPE, _FAILED, moment)) + b"\n"
+    line = encode(Line(failed.TYPE, failed, moment)) + b"\n"
     append_events(connection, run_id, seq, seq, line)
-    finish_run(connection, run_id, "error", now, encode(_FAILED))
+    finish_run(connection, run_id, "error", now, encode(failed))
+    turns = connection.execute("SELECT key FROM turns WHERE ended IS NULL AND run = ?", (run_id,)).fetchall()
+    for (turn,) in turns:
+        finish_turn(connection, turn, _said(connection, key), failed.code, failed.message, None, now)
+
+
+def _said(connection: sqlite3.Connection, run: int) -> str:
+    """The answer so far of a run, by its key."""
+    texts: list[str] = []
+    for (lines,) in connection.execute("SELECT lines FROM events WHERE run = ? ORDER BY last_seq", (run,)):
+        for line in lines.splitlines():
+            try:
+                texts.append(_decode_message(line).content.text)
+            except (msgspec.MsgspecError, UnicodeError, RecursionError):
+                continue
+    return "".join(texts)
 
 
 def _read(line: bytes) -> _Last:
