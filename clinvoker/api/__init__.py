@@ -1,9 +1,11 @@
 """The HTTP surfaces.
 
-app       all routes, the error handler, health and metrics
-guard     who may call: keys, Host, Origin
-native    /api/v1
-requests  reading a body, and naming the field at fault
-frames    writing events: SSE, NDJSON
-errors    the table from error codes to statuses and types
+app        all routes and the error handler
+guard      who may call: keys, Host, Origin
+native     prompts; runs, sessions, backends, websocket: the rest of /api/v1
+health     /health and /metrics
+exchange   what all handlers share: reading the request at hand, writing its answer
+requests   decoding a body, and naming the field at fault
+frames     writing events: SSE, NDJSON
+errors     the table from error codes to statuses and types
 """

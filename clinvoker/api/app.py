@@ -1,20 +1,14 @@
 """The web application: every surface's routes, one error handler, and what each response carries."""
 
-import time
 from typing import cast
 
-from msgspec import Struct
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-import clinvoker
 from actors.errors import ActorDied, Code, Refusal
-from actors.lease import Status
-from actors.supervisor import Count
-from clinvoker.api import native, runs, sessions, websocket
+from clinvoker.api import backends, health, native, runs, sessions, websocket
 from clinvoker.api.errors import render
-from clinvoker.api.exchange import reply
 from clinvoker.api.guard import REQUEST_ID
 from clinvoker.backends.probe import Versions
 from clinvoker.http import quartfix
@@ -28,74 +22,20 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """The methods that are counted by name: a caller may send any word."""
 
 
-class Availability(Struct, frozen=True):
-    """A backend in the health answer."""
-
-    name: str
-    available: bool
-
-
-class Actors(Struct, frozen=True):
-    """How the supervision tree fares."""
-
-    alive: int
-    restarts: int
-
-
-class Health(Struct, frozen=True):
-    """`GET /health`. `degraded`: no backend is available. Times in seconds and milliseconds."""
-
-    status: str
-    version: str
-    uptime: float
-    uptime_ms: int
-    backends: list[Availability]
-    actors: Actors
-
-
 def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     """Build the application."""
     app = QuartTrio("clinvoker", static_folder=None)
     quartfix.fix(app)
     app.url_map.merge_slashes = False  # a redirect is no answer to a program
-    native.register(app, service, Versions())
+    native.register(app, service)
+    backends.register(app, service, Versions())
     runs.register(app, service)
     sessions.register(app, service)
     websocket.register(app, service)
-    _register_health(app, service, metrics)
+    health.register(app, service, metrics)
     _register_hooks(app, metrics)
     _register_errors(app, service)
     return app
-
-
-def _register_health(app: QuartTrio, service: Service, metrics: Metrics) -> None:
-    began = time.monotonic()
-
-    @app.get("/health")
-    async def health() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
-        availabilities: list[Availability] = []
-        for name, pool in service.pools.items():
-            status = await pool.ask(Status())
-            availabilities.append(Availability(name, status.available))
-        alive = await service.runs.ask(Count()) + await service.sessions.ask(Count())
-        up = time.monotonic() - began
-        good = any(each.available for each in availabilities)
-        return reply(
-            Health(
-                status="ok" if good else "degraded",
-                version=clinvoker.__version__,
-                uptime=round(up, 3),
-                uptime_ms=int(up * 1000),
-                backends=availabilities,
-                actors=Actors(alive + len(service.pools) + 3, metrics.restarts),
-            )
-        )
-
-    if service.settings.server.metrics_enabled:
-
-        @app.get("/metrics")
-        async def scrape() -> Response:  # pyright: ignore[reportUnusedFunction]
-            return Response(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _register_hooks(app: QuartTrio, metrics: Metrics) -> None:

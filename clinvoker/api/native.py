@@ -1,10 +1,9 @@
-"""The native REST API's prompts and backends: `/api/v1` (contract, section 3)."""
+"""Prompts over REST: `POST /api/v1/prompt` (contract, section 3)."""
 
 import hashlib
 from base64 import b64encode
 from typing import Annotated, Any, Literal
 
-import msgspec
 import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
@@ -12,7 +11,6 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
-from actors.lease import Status
 from actors.messages import (
     ApprovalMode,
     Complete,
@@ -29,7 +27,7 @@ from clinvoker.api import frames
 from clinvoker.api.errors import Body, as_refusal, type_of
 from clinvoker.api.exchange import body, caller, reply, stream
 from clinvoker.api.requests import check_text, decode
-from clinvoker.backends.probe import Versions, would_launch
+from clinvoker.backends.probe import would_launch
 from clinvoker.config.settings import Model, Tag
 from clinvoker.follower import Follower
 from clinvoker.http.stream import current_request_stack
@@ -110,33 +108,8 @@ class DryRun(Struct, frozen=True):
     command: tuple[str, ...]
 
 
-class Runners(Struct, frozen=True):
-    """Live processes of a backend."""
-
-    idle: int
-    busy: int
-
-
-class BackendInfo(Struct, frozen=True):
-    """A backend as `GET /backends` tells it."""
-
-    name: str
-    available: bool
-    version: str | None
-    reason: str | None
-    models: tuple[str, ...]
-    capabilities: dict[str, Any]
-    runners: Runners
-
-
-class BackendList(Struct, frozen=True):
-    """`GET /backends`."""
-
-    backends: list[BackendInfo]
-
-
-def register(app: QuartTrio, service: Service, versions: Versions) -> None:
-    """Add the routes."""
+def register(app: QuartTrio, service: Service) -> None:
+    """Add the route."""
 
     @app.post("/api/v1/prompt")
     async def prompt() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
@@ -161,18 +134,6 @@ def register(app: QuartTrio, service: Service, versions: Versions) -> None:
         if frame is None:
             return reply(await _collect(started, first, follower, verbose=asked.verbose))
         return stream(service, follower, frame, first)
-
-    @app.get("/api/v1/backends")
-    async def backends() -> Response:  # pyright: ignore[reportUnusedFunction]
-        described: dict[str, BackendInfo] = {}
-
-        async def describe(name: str) -> None:
-            described[name] = await _describe(service, versions, name)
-
-        async with trio.open_nursery() as nursery:
-            for name in service.backends:
-                nursery.start_soon(describe, name)
-        return reply(BackendList([described[name] for name in service.backends]))
 
 
 def to_call(asked: PromptRequest) -> PromptCall:
@@ -294,20 +255,4 @@ async def _collect(
         run_id=identity.run_id,
         error=Body(last.code, last.message, None, type_of(last.code), last.retry_after),
         events=events,
-    )
-
-
-async def _describe(service: Service, versions: Versions, name: str) -> BackendInfo:
-    backend = service.backends[name]
-    version = await versions.of(backend)
-    status = await service.pools[name].ask(Status())
-    reason = status.reason or ("" if version.found else f"{backend.driver.program} is not installed")
-    return BackendInfo(
-        name=name,
-        available=not reason,
-        version=version.text,
-        reason=reason or None,
-        models=backend.settings.models,
-        capabilities=msgspec.to_builtins(backend.driver.capabilities),
-        runners=Runners(status.idle, status.busy),
     )

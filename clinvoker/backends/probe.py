@@ -5,10 +5,11 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 
 import trio
-from msgspec import Struct
 
 from actors.driver import Driver
 from actors.launch import Launch
@@ -21,34 +22,31 @@ TIMEOUT = 10.0
 _VERSION = re.compile(r"\d+\.\d+(?:\.\d+)?[\w.+-]*")
 
 
-class Version(Struct, frozen=True):
-    """What was found: `text` is None where the program does not say."""
-
-    found: bool
-    text: str | None = None
-
-
 class Versions:
     """The versions of the installed agents."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, float], Version] = {}
+        self._known: dict[tuple[tuple[str, ...], float], str | None] = {}
         self._asking: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
 
-    async def of(self, backend: Backend) -> Version:
-        """Look the agent up on its own PATH and ask it for its version."""
+    async def of(self, backend: Backend) -> str | None:
+        """Ask the agent for its version; None if it is not installed, or does not say."""
         driver = backend.driver
         launch = would_launch(driver, Options())
         path = shutil.which(driver.program, path=launch.env.get("PATH"))
-        if path is None:
-            return Version(found=False)
-        if not driver.version_argv:
-            return Version(found=True)
-        key = (path, os.stat(path).st_mtime)  # noqa: PTH116 - a path string is what `which` gives
+        if path is None or not driver.version_argv:
+            return None
+        argv = (path, *driver.version_argv[1:])
+        key = (argv, os.stat(path).st_mtime)  # noqa: PTH116 - a path string is what `which` gives
         async with self._asking[driver.name]:
             if key not in self._known:
-                self._known[key] = await _ask([path, *driver.version_argv[1:]], launch.env)
+                self._known[key] = await _ask(argv, launch.env)
         return self._known[key]
+
+
+def is_installed(driver: Driver) -> bool:
+    """Whether the agent's program is there, on its own PATH."""
+    return shutil.which(driver.program, path=would_launch(driver, Options()).env.get("PATH")) is not None
 
 
 def would_launch(driver: Driver, options: Options) -> Launch:
@@ -57,20 +55,17 @@ def would_launch(driver: Driver, options: Options) -> Launch:
         return driver.launch(options, scratch, None)
 
 
-async def _ask(argv: list[str], env: dict[str, str]) -> Version:
+async def _ask(argv: Sequence[str], env: dict[str, str]) -> str | None:
     text = ""
-    with trio.move_on_after(TIMEOUT), TemporaryDirectory(prefix="clinvoker-") as scratch:
-        try:
-            done = await trio.run_process(
-                argv,
-                env={**env, "TMPDIR": scratch},
-                capture_stdout=True,
-                stderr=subprocess.DEVNULL,
-                check=False,
-                cwd="/",
-            )
-            text = done.stdout.decode(errors="replace")
-        except OSError:
-            return Version(found=True)
+    with trio.move_on_after(TIMEOUT), TemporaryDirectory(prefix="clinvoker-") as scratch, suppress(OSError):
+        done = await trio.run_process(
+            argv,
+            env={**env, "TMPDIR": scratch},
+            capture_stdout=True,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            cwd="/",
+        )
+        text = done.stdout.decode(errors="replace")
     match = _VERSION.search(text)
-    return Version(found=True, text=match[0] if match else None)
+    return match[0] if match else None

@@ -9,10 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 from quart_trio import QuartTrio
-from trio_websocket import ConnectionClosed, ConnectionRejected, open_websocket_url
+from trio_websocket import ConnectionClosed, open_websocket_url
 
-from actors.errors import Code
-from actors.messages import Complete, Entry, Failed, Message
+from actors.messages import Complete, Entry, Message
 from actors.run import Identity
 from clinvoker.api import websocket
 from clinvoker.service import Started
@@ -93,6 +92,13 @@ async def opened(port, receive_buffer=0):
     await stream.send_all(upgrade(PATH))
     assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
     return stream
+
+
+async def handshake(daemon, asked):
+    """The answer's head to these bytes."""
+    async with await trio.open_tcp_stream("127.0.0.1", daemon.client.port) as stream:
+        await stream.send_all(asked)
+        return await read_until(stream, b"\r\n\r\n")
 
 
 def op(name, **fields):
@@ -201,7 +207,9 @@ async def test_a_running_run_is_attached_from_the_middle_without_a_gap(daemon):
         await other.send("attach", ref="c", run_id=run_id)
         await one.ends("a")
         await other.ends("b", "c")
-        assert [event["content"] for event in other.of("b")] == [event["content"] for event in one.of("a")[10:]]
+        assert [event["content"] for event in other.of("b")] == [
+            event["content"] for event in one.of("a")[10:]
+        ]
         assert [event["seq"] for event in other.of("c")] == [event["seq"] for event in one.of("a")]
 
 
@@ -236,7 +244,9 @@ async def test_a_run_is_cancelled_and_tells_its_end(daemon):
         assert answer == {"type": "cancelled", "ref": "c", "run_id": run_id, "cancelled": True}
         await line.ends("a")
         assert line.of("a")[-1]["content"] == {
-            **{"code": "cancelled", "message": "the run was cancelled", "type": "api_error"}
+            "code": "cancelled",
+            "message": "the run was cancelled",
+            "type": "api_error",
         }
         answer = await line.ask("cancel", run_id=run_id)
         assert answer == {"type": "cancelled", "run_id": run_id, "cancelled": False}
@@ -260,7 +270,9 @@ async def test_a_run_that_has_told_nothing_yet_is_cancelled_by_its_ref(daemon):
 @pytest.mark.parametrize(("option", "told"), [("allow", "told y"), ("deny", "told n")])
 async def test_a_permission_is_answered_over_the_websocket(daemon, option, told):
     async with connected(daemon) as line:
-        await line.send("prompt", ref="a", prompt="{{ask}}{{wait:20}}", backend="asking", approval_mode="always")
+        await line.send(
+            "prompt", ref="a", prompt="{{ask}}{{wait:20}}", backend="asking", approval_mode="always"
+        )
         asked = await line.until(lambda event: event["type"] == "permission")
         permission = {"run_id": asked["run_id"], "id": asked["content"]["id"]}
         assert set(asked["content"]["options"]) == {"allow", "deny"}
@@ -271,9 +283,7 @@ async def test_a_permission_is_answered_over_the_websocket(daemon, option, told)
         assert answer == {"type": "answered", "ref": "p", **permission, "option": option}
         await line.ends("a")
         assert line.text("a") == told
-        refused = await line.until(lambda _: True) if False else await line.ask(
-            "permission", **permission, option=option
-        )
+        refused = await line.ask("permission", **permission, option=option)
         assert refused["content"]["code"] == "not_found"
 
 
@@ -314,22 +324,47 @@ BAD = {
         "ref",
     ),
     "no prompt": ('{"op":"prompt","ref":"r"}', "r", "invalid_request", "prompt"),
-    "unknown field": ('{"op":"prompt","ref":"r","prompt":"x","model_":"y"}', "r", "invalid_request", "model_"),
+    "unknown field": (
+        '{"op":"prompt","ref":"r","prompt":"x","model_":"y"}',
+        "r",
+        "invalid_request",
+        "model_",
+    ),
     "wrong type": ('{"op":"prompt","ref":"r","prompt":["x"]}', "r", "invalid_request", "prompt"),
     "NUL": ('{"op":"prompt","ref":"r","prompt":"\\u0000"}', "r", "invalid_request", "prompt"),
     "half a pair": ('{"op":"prompt","ref":"r","prompt":"\\ud800"}', None, "invalid_request", None),
-    "dry run": ('{"op":"prompt","ref":"r","prompt":"x","dry_run":true}', "r", "unsupported_parameter", "dry_run"),
+    "dry run": (
+        '{"op":"prompt","ref":"r","prompt":"x","dry_run":true}',
+        "r",
+        "unsupported_parameter",
+        "dry_run",
+    ),
     "output format": (
         '{"op":"prompt","ref":"r","prompt":"x","output_format":"text"}',
         "r",
         "unsupported_parameter",
         "output_format",
     ),
-    "unknown backend": ('{"op":"prompt","ref":"r","prompt":"x","backend":"zap"}', "r", "invalid_request", "backend"),
-    "unknown session": ('{"op":"prompt","ref":"r","prompt":"x","session_id":"ses_0"}', "r", "not_found", "session_id"),
+    "unknown backend": (
+        '{"op":"prompt","ref":"r","prompt":"x","backend":"zap"}',
+        "r",
+        "invalid_request",
+        "backend",
+    ),
+    "unknown session": (
+        '{"op":"prompt","ref":"r","prompt":"x","session_id":"ses_zz"}',
+        "r",
+        "not_found",
+        "session_id",
+    ),
     "attach to nothing": ('{"op":"attach","ref":"r","run_id":"run_0"}', "r", "not_found", "run_id"),
     "attach without run": ('{"op":"attach","ref":"r"}', "r", "invalid_request", "run_id"),
-    "attach before": ('{"op":"attach","ref":"r","run_id":"run_0","after":-1}', "r", "invalid_request", "after"),
+    "attach before": (
+        '{"op":"attach","ref":"r","run_id":"run_0","after":-1}',
+        "r",
+        "invalid_request",
+        "after",
+    ),
     "attach far": ('{"op":"attach","ref":"r","run_id":"x","after":1e99}', "r", "invalid_request", "after"),
     "cancel nothing": ('{"op":"cancel"}', None, "invalid_request", "run_id"),
     "cancel unknown": ('{"op":"cancel","run_id":"run_0","ref":"r"}', "r", "not_found", "run_id"),
@@ -339,7 +374,12 @@ BAD = {
         "not_found",
         "run_id",
     ),
-    "permission without option": ('{"op":"permission","run_id":"run_0","id":"p"}', None, "invalid_request", "option"),
+    "permission without option": (
+        '{"op":"permission","run_id":"run_0","id":"p"}',
+        None,
+        "invalid_request",
+        "option",
+    ),
     "binary": (b'{"op":"prompt","ref":"r","prompt":"x"}', "r", "invalid_request", None),
     "binary not UTF-8": (b"\xff\xfe", None, "invalid_request", None),
     "empty binary": (b"", None, "invalid_request", None),
@@ -404,9 +444,7 @@ async def test_a_breach_of_the_protocol_closes_with_its_code_though_a_run_is_goi
 
 @pytest.mark.daemon
 async def test_compression_is_not_negotiated(daemon):
-    async with await trio.open_tcp_stream("127.0.0.1", daemon.client.port) as stream:
-        await stream.send_all(upgrade(PATH, "Sec-WebSocket-Extensions: permessage-deflate"))
-        answer = await read_until(stream, b"\r\n\r\n")
+    answer = await handshake(daemon, upgrade(PATH, "Sec-WebSocket-Extensions: permessage-deflate"))
     assert b" 101 " in answer
     assert b"deflate" not in answer
 
@@ -569,10 +607,8 @@ async def test_host_origin_and_key_are_checked_before_the_handshake(tmp_path):
             *([right, ("origin", "http://evil.example")], [right, ("origin", "null")]),
         ]
         for headers in bad:
-            with pytest.raises(ConnectionRejected) as refused:
-                async with connected(daemon, extra_headers=headers):
-                    pass
-            assert refused.value.status_code == 403
+            asked = upgrade(PATH, *(f"{name}: {value}" for name, value in headers))
+            assert (await handshake(daemon, asked)).startswith(b"HTTP/1.1 403 ")
         async with (
             connected(daemon, extra_headers=[right]) as line,
             connected(daemon, "?api_key=key-two") as other,
@@ -580,13 +616,15 @@ async def test_host_origin_and_key_are_checked_before_the_handshake(tmp_path):
             await line.send("prompt", ref="a", prompt="mine", detach=True)
             await line.ends("a")
             run_id = line.told[0]["run_id"]
-            for frame_ in (("attach", {"ref": "b"}), ("cancel", {}), ("permission", {"id": "p", "option": "o"})):
+            for frame_ in (
+                ("attach", {"ref": "b"}),
+                ("cancel", {}),
+                ("permission", {"id": "p", "option": "o"}),
+            ):
                 told = await other.ask(frame_[0], run_id=run_id, **frame_[1])
                 assert told["content"]["code"] == "not_found"  # another key's run is nobody's
         rebound = upgrade(PATH, "X-Api-Key: key-one").replace(b"Host: localhost", b"Host: evil.example")
-        async with await trio.open_tcp_stream("127.0.0.1", daemon.client.port) as stream:
-            await stream.send_all(rebound)
-            assert (await read_until(stream, b"\r\n\r\n")).startswith(b"HTTP/1.1 403 ")
+        assert (await handshake(daemon, rebound)).startswith(b"HTTP/1.1 403 ")
         plain = await daemon.client.call("GET", f"{PATH}?api_key=key-one")
         assert plain.status == 400
 
@@ -603,8 +641,9 @@ async def test_at_the_end_every_open_run_tells_its_last_event_before_1001(tmp_pa
             for ref in refs:
                 script = "{{flood}}" if ref in {"0", "1"} else "said {{wait:60}}"
                 await line.send("prompt", ref=ref, prompt=script, backend="scripted")
-            while {event["ref"] for event in line.told if event["type"] == "message"} != {*refs}:
-                await line.next()
+            silent = {*refs}
+            while silent:
+                silent.discard((await line.until(lambda event: event["type"] == "message"))["ref"])
             daemon.signal(15)
             with trio.fail_after(12), pytest.raises(ConnectionClosed) as closed:
                 while True:
@@ -613,5 +652,205 @@ async def test_at_the_end_every_open_run_tells_its_last_event_before_1001(tmp_pa
             last = {ref: line.of(ref)[-1] for ref in refs}
             assert {event["type"] for event in last.values()} == {"error"}
             assert {event["content"]["code"] for event in last.values()} == {"server_draining"}
-            assert Counter(event["ref"] for event in line.told if event["type"] == "error") == dict.fromkeys(refs, 1)
+            assert Counter(event["ref"] for event in line.told if event["type"] == "error") == dict.fromkeys(
+                refs, 1
+            )
         assert await daemon.wait_ended() == 0
+
+
+# What the connection itself sees to, with a service that does as it is told.
+
+
+class Source:
+    """A follower of a run that gives these pages, and then waits until `rest` is set before its last event."""
+
+    def __init__(self, run_id, pages=(), rest=None):
+        self.identity = Identity(run_id, "ses_1", "stub")
+        self.closed = trio.Event()
+        self._pages = list(pages)
+        self._rest = rest
+        self._seq = 0
+
+    def close(self):
+        self.closed.set()
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        await trio.lowlevel.checkpoint()
+        if self._pages:
+            return [self._entry(content) for content in self._pages.pop(0)]
+        if self._rest is None:
+            raise StopAsyncIteration
+        rest, self._rest = self._rest, None
+        await rest.wait()
+        return [self._entry(Complete("end_turn"))]
+
+    def _entry(self, content):
+        self._seq += 1
+        return Entry(
+            content.TYPE, "stub", content, "2026-01-02T03:04:05.678Z", self.identity.run_id, self._seq
+        )
+
+
+class Stub:
+    """A service whose runs are the test's own."""
+
+    def __init__(self, *sources, started=None):
+        self.stopping = False
+        self.sources = {source.identity.run_id: source for source in sources}
+        self.cancelled = []
+        self._started = started or trio.Event()
+
+    async def start(self, call):
+        if call.prompt.text == "crash":
+            raise RuntimeError("no")
+        await self._started.wait()
+        return Started(self.sources[call.prompt.text].identity, call.options, 0.0)
+
+    async def follow(self, run_id, caller, after=0):
+        return self.sources[run_id]
+
+    async def cancel(self, run_id, caller):
+        self.cancelled.append(run_id)
+        return True
+
+
+@asynccontextmanager
+async def stubbed(stub, **limits):
+    app = QuartTrio("stub")
+    websocket.register(app, stub)
+    async with serving(app, **limits) as server:
+        yield server
+
+
+@asynccontextmanager
+async def line_to(server):
+    async with open_websocket_url(f"ws://127.0.0.1:{server.port}{PATH}", message_queue_size=64) as connection:
+        yield Line(connection)
+
+
+def pages(number, size, text="x"):
+    return [[Message(text)] * size for _ in range(number)]
+
+
+async def test_a_peer_that_answers_no_ping_is_dropped_and_its_runs_are_left():
+    source = Source("a", rest=trio.Event())
+    async with stubbed(Stub(source), ws_ping_s=0.2) as server:
+        before = await settled()
+        stream = await opened(server.port)
+        await stream.send_all(op("attach", ref="r", run_id="a"))
+        with trio.fail_after(2):
+            await source.closed.wait()  # it reads nothing and answers no ping
+        await stream.aclose()
+        assert await settled() == before
+
+
+async def test_a_peer_that_answers_pings_keeps_its_run():
+    source, rest = Source("a", rest=(rest := trio.Event())), rest
+    async with stubbed(Stub(source), ws_ping_s=0.1) as server, line_to(server) as line:
+        await line.send("attach", ref="r", run_id="a")
+        await trio.sleep(0.7)
+        assert not source.closed.is_set()
+        rest.set()
+        await line.ends("r")
+    assert source.closed.is_set()
+
+
+async def test_a_peer_that_reads_nothing_is_dropped_in_the_servers_time():
+    sources = [Source(name, pages(1000, 512, "x" * 1000)) for name in "ab"]
+    async with stubbed(Stub(*sources), write_stall_s=0.3) as server:
+        stream = await opened(server.port, receive_buffer=4096)
+        for source in sources:
+            await stream.send_all(op("attach", ref="r", run_id=source.identity.run_id))
+        with trio.fail_after(3):
+            for source in sources:
+                await source.closed.wait()
+        await stream.aclose()
+
+
+async def test_a_run_holds_back_another_by_a_page_at_most():
+    busy = [Source(name, pages(2000, 100)) for name in "abc"]
+    quiet = Source("q", pages(20, 1), rest=(rest := trio.Event()))
+    rest.set()
+    async with stubbed(Stub(*busy, quiet)) as server, line_to(server) as line:
+        for source in (*busy, quiet):
+            await line.send("attach", ref=source.identity.run_id, run_id=source.identity.run_id)
+        await line.ends("q")
+        order = "".join(event["ref"] for event in line.told)
+        between = order[order.index("q") : order.rindex("q")].split("q")[1:-1]
+        assert between
+        assert max(map(len, between)) <= len(busy) * 100
+
+
+async def test_a_prompt_that_has_not_begun_holds_back_no_other_frame():
+    source = Source("a", rest=(rest := trio.Event()))
+    other = Source("b", pages(1, 1), rest=(done := trio.Event()))
+    done.set()
+    stub = Stub(source, other, started=trio.Event())
+    async with stubbed(stub) as server, line_to(server) as line:
+        await line.send("prompt", ref="1", prompt="a")
+        await line.send("attach", ref="2", run_id="b")
+        await line.ends("2")
+        stub._started.set()
+        await line.send("cancel", ref="1")
+        assert (await line.next())["type"] == "cancelled"
+        assert stub.cancelled == ["a"]
+        rest.set()
+        await line.ends("1")
+
+
+async def test_a_fault_of_our_own_is_an_error_event_and_the_connection_stays(caplog):
+    stub = Stub(Source("a", pages(1, 2)))
+    async with stubbed(stub) as server, line_to(server) as line:
+        told = await line.ask("prompt", ref="1", prompt="crash")
+        assert (told["ref"], told["content"]["code"]) == ("1", "internal_error")
+        await line.send("attach", ref="2", run_id="a")
+        assert (await line.next())["seq"] == 1
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_what_is_under_way_is_told_before_1001(slow):
+    rest = trio.Event()
+    sources = [Source(str(number), pages(3, 512, "x" * 100), rest=rest) for number in range(5)]
+    async with stubbed(Stub(*sources), shutdown_grace_s=3) as server, line_to(server) as line:
+        for source in sources:
+            await line.send("attach", ref=source.identity.run_id, run_id=source.identity.run_id)
+        await line.next()
+        rest.set()
+        server.stop.set()  # as the daemon does: the runs have ended, much of them is not yet read
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                await line.next()
+                if slow and len(line.told) % 512 == 0:
+                    await trio.sleep(0.05)
+        assert closed.value.reason.code == 1001
+        for source in sources:
+            assert len(line.of(source.identity.run_id)) == 3 * 512 + 1
+
+
+async def test_a_run_that_does_not_end_delays_the_end_by_half_the_grace():
+    source = Source("a", pages(1, 1), rest=trio.Event())
+    async with stubbed(Stub(source), shutdown_grace_s=1) as server, line_to(server) as line:
+        await line.send("attach", ref="a", run_id="a")
+        await line.next()
+        server.stop.set()
+        began = trio.current_time()
+        with pytest.raises(ConnectionClosed) as closed:
+            await line.next()
+        assert closed.value.reason.code == 1001
+        assert 0.4 < trio.current_time() - began < 0.9
+
+
+async def test_nothing_of_a_connection_survives_it():
+    stub = Stub(*(Source(str(number), rest=trio.Event()) for number in range(20)))
+    async with stubbed(stub) as server:
+        before = await settled()
+        async with line_to(server) as line:
+            for name in stub.sources:
+                await line.send("attach", ref=name, run_id=name)
+            await line.send("prompt", ref="never", prompt="0")
+            await trio.sleep(0.1)
+        await soon(lambda: all(source.closed.is_set() for source in stub.sources.values()))
+        assert await settled() == before

@@ -1,0 +1,78 @@
+"""What is configured, installed and able to do what: `GET /api/v1/backends` (contract, section 3)."""
+
+from typing import Any
+
+import msgspec
+import trio
+from msgspec import Struct
+from quart import Response
+from quart_trio import QuartTrio
+
+from actors.lease import Status
+from clinvoker.api.exchange import reply
+from clinvoker.backends.probe import Versions, is_installed
+from clinvoker.service import Service
+
+
+class Runners(Struct, frozen=True):
+    """Live processes of a backend."""
+
+    idle: int
+    busy: int
+
+
+class BackendInfo(Struct, frozen=True):
+    """A backend as `GET /backends` tells it."""
+
+    name: str
+    available: bool
+    version: str | None
+    reason: str | None
+    models: tuple[str, ...]
+    capabilities: dict[str, Any]
+    runners: Runners
+
+
+class BackendList(Struct, frozen=True):
+    """`GET /backends`."""
+
+    backends: list[BackendInfo]
+
+
+def register(app: QuartTrio, service: Service, versions: Versions) -> None:
+    """Add the route."""
+
+    @app.get("/api/v1/backends")
+    async def backends() -> Response:  # pyright: ignore[reportUnusedFunction]
+        described: dict[str, BackendInfo] = {}
+
+        async def describe(name: str) -> None:
+            described[name] = await _describe(service, versions, name)
+
+        async with trio.open_nursery() as nursery:
+            for name in service.backends:
+                nursery.start_soon(describe, name)
+        return reply(BackendList([described[name] for name in service.backends]))
+
+
+async def why_unavailable(service: Service, name: str) -> str:
+    """Why no turn of this backend would find an agent now; empty if one would."""
+    status = await service.pools[name].ask(Status())
+    driver = service.backends[name].driver
+    return status.reason or ("" if is_installed(driver) else f"{driver.program} is not installed")
+
+
+async def _describe(service: Service, versions: Versions, name: str) -> BackendInfo:
+    backend = service.backends[name]
+    version = await versions.of(backend)
+    status = await service.pools[name].ask(Status())
+    reason = await why_unavailable(service, name)
+    return BackendInfo(
+        name=name,
+        available=not reason,
+        version=version,
+        reason=reason or None,
+        models=backend.settings.models,
+        capabilities=msgspec.to_builtins(backend.driver.capabilities),
+        runners=Runners(status.idle, status.busy),
+    )
