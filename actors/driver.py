@@ -119,6 +119,10 @@ class Driver(Protocol):
         """The command that prints the agent's version; empty when there is none."""
         ...
 
+    def records(self, conversation: str) -> tuple[str, ...]:
+        """Glob patterns of the files in which the agent itself keeps a conversation; empty if it is not known where."""
+        ...
+
     def fixed_at_spawn(self, options: Options, resume: str | None) -> Hashable:
         """The part of these that only a new process can take: equal values may share a process or a spare."""
         ...

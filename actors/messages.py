@@ -153,6 +153,13 @@ def as_failed(refusal: Refusal) -> Failed:
     )
 
 
+def as_refusal(failed: Failed) -> Refusal:
+    """Return the failure of a turn as the answer to its request."""
+    wait = None if failed.retry_after is UNSET else failed.retry_after
+    param = None if failed.param is UNSET else failed.param
+    return Refusal(failed.code, failed.message, param=param, retry_after=wait)
+
+
 Event = Start | Message | Thinking | ToolUse | ToolResult | Permission | Failed | Complete
 
 

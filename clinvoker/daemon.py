@@ -24,7 +24,7 @@ from actors.runner import RunnerLimits
 from actors.supervisor import ChildSpec, DynamicSupervisor, Supervisor
 from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnded, StreamFailed
 from clinvoker.api.app import make_app
-from clinvoker.api.errors import Body, ErrorAnswer
+from clinvoker.api.dialects import Fault, error_body
 from clinvoker.api.guard import Guard, new_request_id
 from clinvoker.backends.choice import Backend, with_defaults
 from clinvoker.backends.registry import PROTOCOLS
@@ -243,10 +243,11 @@ async def _drain(limiter: Ref, settings: Settings) -> None:
 
 def _render_error(status: int, code: str, message: str, scope: Mapping[str, Any]) -> tuple[bytes, Headers]:
     """What the HTTP ground itself refuses, in the shape of every other error."""
-    del scope
     kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "api_error"
-    body = msgspec.json.encode(ErrorAnswer(Body(code, message, None, kind)))
-    return body, [(b"content-type", b"application/json"), (b"x-request-id", new_request_id().encode())]
+    request_id = new_request_id()
+    _, body = error_body(Fault(status, code, kind, message), scope.get("path", ""), request_id)
+    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+    return msgspec.json.encode(body), headers
 
 
 def _observer(metrics: Metrics) -> Observer:

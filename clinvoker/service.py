@@ -25,6 +25,7 @@ from clinvoker.config import Settings
 from clinvoker.flows import SessionEnded, take_turn
 from clinvoker.follower import Follower
 from clinvoker.keeping import RunJournal, SessionMemory
+from clinvoker.records import remove_records
 from clinvoker.store import (
     Ambiguous,
     DeleteSession,
@@ -217,6 +218,8 @@ class Service:
         await self.store.write(DeleteSession(record.id))
         # And what began in between, which finds no session to be kept in.
         await self._end_session(record.id)
+        if record.conversation is not None and record.backend in self.backends:
+            await remove_records(self.backends[record.backend].driver, record.conversation)
         return record.id
 
     async def fork_session(self, session_id: str, caller: str) -> SessionRecord:

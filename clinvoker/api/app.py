@@ -7,10 +7,11 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from actors.errors import ActorDied, Code, Refusal
-from clinvoker.api import backends, health, native, runs, sessions, websocket
+from clinvoker.api import anthropic, backends, health, native, openai, runs, sessions, websocket
 from clinvoker.api.errors import render
 from clinvoker.api.guard import REQUEST_ID
 from clinvoker.backends.probe import Versions
+from clinvoker.chat.turn import Chats
 from clinvoker.http import quartfix
 from clinvoker.logs import get_logger
 from clinvoker.metrics import Metrics
@@ -32,6 +33,9 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     runs.register(app, service)
     sessions.register(app, service)
     websocket.register(app, service)
+    chats = Chats(service)
+    openai.register(app, chats)
+    anthropic.register(app, chats)
     health.register(app, service, metrics)
     _register_hooks(app, metrics)
     _register_errors(app, service)
@@ -84,5 +88,5 @@ def _request_id() -> str:
 
 
 def _error(refusal: Refusal) -> Response:
-    status, body, headers = render(refusal)
+    status, body, headers = render(refusal, request.path, _request_id())
     return Response(body, status=status, headers=headers)

@@ -5,6 +5,8 @@ from msgspec.structs import replace
 
 from actors.errors import Code, Refusal
 from actors.messages import Failed
+from clinvoker.api.dialects import Fault, error_body
+from clinvoker.chat.failure import ActedRefusal
 
 TABLE: dict[Code, tuple[int, str]] = {
     Code.INVALID_REQUEST: (400, "invalid_request_error"),
@@ -51,12 +53,6 @@ class Body(Struct, frozen=True):
     retry_after: float | UnsetType = UNSET
 
 
-class ErrorAnswer(Struct, frozen=True):
-    """An error answer (api-design.md, "Error Format")."""
-
-    error: Body
-
-
 def status_of(code: Code) -> int:
     """The HTTP status of a code."""
     return TABLE[code][0]
@@ -67,23 +63,23 @@ def type_of(code: Code) -> str:
     return TABLE[code][1]
 
 
-def render(refusal: Refusal) -> tuple[int, bytes, dict[str, str]]:
-    """Return status, JSON body and headers for a refusal."""
-    status, kind = TABLE[refusal.code]
+def fault_of(code: Code, message: str, param: str | None = None) -> Fault:
+    """What a dialect writes of an error."""
+    status, kind = TABLE[code]
+    return Fault(status, code, kind, message, param)
+
+
+def render(refusal: Refusal, path: str = "", request_id: str = "") -> tuple[int, bytes, dict[str, str]]:
+    """Return status, JSON body and headers for a refusal, in the words of the API whose path was asked for."""
     headers = {"content-type": "application/json"}
     if refusal.code is Code.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if refusal.retry_after is not None:
         headers["retry-after"] = str(max(1, round(refusal.retry_after)))
-    body = ErrorAnswer(Body(refusal.code, refusal.message, refusal.param, kind))
+    if isinstance(refusal, ActedRefusal):
+        headers["x-should-retry"] = "false"
+    status, body = error_body(fault_of(refusal.code, refusal.message, refusal.param), path, request_id)
     return status, json.encode(body), headers
-
-
-def as_refusal(failed: Failed) -> Refusal:
-    """The failure of a turn that never began, as the answer to its request."""
-    wait = None if failed.retry_after is UNSET else failed.retry_after
-    param = None if failed.param is UNSET else failed.param
-    return Refusal(failed.code, failed.message, param=param, retry_after=wait)
 
 
 def typed(failed: Failed) -> Failed:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from actors.errors import Code, Refusal
+from clinvoker.api.dialects import ANTHROPIC
 from clinvoker.api.errors import render
 from clinvoker.config import Secret, Settings
 from clinvoker.http.exchange import App, Receive, Send
@@ -57,7 +58,9 @@ class Guard:
         headers = _headers(scope["headers"])
         scope[REQUEST_ID] = new_request_id()
         scope[CALLER] = _caller(_presented(scope, headers)) if self._keys else ""
-        send = _with_headers(send, [(b"x-request-id", scope[REQUEST_ID].encode())])
+        send = _with_headers(
+            send, [(name, scope[REQUEST_ID].encode()) for name in _id_headers(scope["path"])]
+        )
         try:
             self._check(scope, headers)
         except Refusal as refusal:
@@ -86,6 +89,11 @@ class Guard:
     def _known(self, presented: str) -> bool:
         # Every key is compared, each in constant time: how long it takes tells nothing.
         return sum(key == Secret(presented) for key in self._keys) > 0
+
+
+def _id_headers(path: str) -> tuple[bytes, ...]:
+    """The headers that carry a request's id."""
+    return (b"x-request-id", b"request-id") if path.startswith(f"{ANTHROPIC}/") else (b"x-request-id",)
 
 
 def _caller(key: str) -> str:
@@ -144,7 +152,7 @@ async def _refuse(scope: Mapping[str, Any], refusal: Refusal, send: Send) -> Non
         # Before the handshake is accepted, this is an HTTP 403 (ASGI websocket spec, "Close").
         await send({"type": "websocket.close", "code": 1008})
         return
-    status, body, headers = render(refusal)
+    status, body, headers = render(refusal, scope["path"], scope[REQUEST_ID])
     await _answer(send, status, body, [(name.encode(), value.encode()) for name, value in headers.items()])
 
 

@@ -22,9 +22,10 @@ from actors.messages import (
     Prompt,
     SandboxMode,
     Usage,
+    as_refusal,
 )
 from clinvoker.api import frames
-from clinvoker.api.errors import Body, as_refusal, type_of
+from clinvoker.api.errors import Body, type_of
 from clinvoker.api.exchange import body, caller, reply, stream
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.probe import would_launch

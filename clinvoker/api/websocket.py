@@ -1,12 +1,13 @@
 """Many runs over one websocket: `/api/v1/ws` (contract, section 6; its frames are in `websocket_frames`).
 
-Every run has a task of its own that follows it, with its own page of events; they take turns at the socket, a page each,
-so that no run holds back another for longer. When the peer goes, so do they, and their runs find themselves deserted.
+Every run has a task of its own that follows it, with its own page of events; they take turns at the socket, `TURN` frames
+each, so that no run holds back another for longer. When the peer goes, so do they, and their runs find themselves deserted.
 A bad frame is answered, and the connection stays; who sends more frames than `RATE` is closed with 1008.
 """
 
 from collections.abc import Iterable
 from contextlib import closing
+from itertools import islice
 
 import msgspec
 import trio
@@ -52,6 +53,9 @@ RATE = 100.0
 BURST = 200
 """Frames that it may send at once."""
 
+TURN = 64
+"""Frames that a run sends before the others have their turn."""
+
 POLICY_VIOLATION = 1008
 
 _log = get_logger("clinvoker.api")
@@ -73,9 +77,9 @@ def register(app: QuartTrio, service: Service) -> None:
 class Opened:
     """A run that is followed here, from the frame that asks for it on."""
 
-    def __init__(self, ref: str, run_id: str = "") -> None:
+    def __init__(self, ref: str) -> None:
         self.ref = ref
-        self.run_id = run_id
+        self.run_id = ""
         """Empty until the run has begun."""
 
 
@@ -197,10 +201,12 @@ class RunSocket:
     # Writing.
 
     async def _send(self, frames: Iterable[bytes]) -> None:
-        """Send some frames in one turn. Who does not take them is dropped by the HTTP ground in its time."""
-        async with self._turn:
-            for frame in frames:
-                await self._write(frame.decode())
+        """Send frames in their order. A peer that does not take them is dropped by the HTTP ground in its time."""
+        rest = iter(frames)
+        while turn := list(islice(rest, TURN)):
+            async with self._turn:
+                for frame in turn:
+                    await self._write(frame.decode())
 
     async def _send_error(self, error: Exception, ref: Ref) -> None:
         match error:

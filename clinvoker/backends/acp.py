@@ -65,6 +65,10 @@ class AcpDriver:
         """The command that prints the agent's version; `--version` beats the protocol in every agent seen."""
         return (*self._settings.command, "--version")
 
+    def records(self, conversation: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Where an agent keeps its sessions, the protocol does not say."""
+        return ()
+
     def fixed_at_spawn(self, options: Options, resume: str | None) -> Hashable:  # noqa: ARG002 - a session is resumed live
         """Flags, and the system prompt, for the protocol has none."""
         return options.extra, self._system_prompt(options)

@@ -5,6 +5,7 @@ system prompt, schema, permission mode) is the link's; what only a launch can se
 """
 
 from collections.abc import Hashable, Mapping
+from glob import escape
 from typing import Final
 from uuid import uuid4
 
@@ -87,6 +88,12 @@ class ClaudeDriver:
             sandbox_modes=("default", "read-only", "full"),
             extra=EXTRA if settings.allowed_extra is None else settings.allowed_extra,
         )
+
+    def records(self, conversation: str) -> tuple[str, ...]:
+        """The transcript, in a folder named for the working directory (2.1.330)."""
+        env = agent_environment(self._settings, self._environ, "")
+        home = env.get("CLAUDE_CONFIG_DIR") or f"{env.get('HOME', '')}/.claude"
+        return (f"{escape(home)}/projects/*/{escape(conversation)}.jsonl",)
 
     def fixed_at_spawn(self, options: Options, resume: str | None) -> Hashable:
         """Everything that is a flag, a variable or the directory of the process."""

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Hashable, Iterator, Mapping
+from glob import escape
 from pathlib import Path
 
 from actors.driver import Capabilities, Send
@@ -50,6 +51,12 @@ class CodexDriver:
         )
         self._settings = settings
         self._environ = environ
+
+    def records(self, conversation: str) -> tuple[str, ...]:
+        """The rollout, in a folder named for the day (0.169.0)."""
+        env = agent_environment(self._settings, self._environ, "")
+        home = env.get("CODEX_HOME") or f"{env.get('HOME', '')}/.codex"
+        return (f"{escape(home)}/sessions/*/*/*/rollout-*-{escape(conversation)}.jsonl",)
 
     def fixed_at_spawn(self, options: Options, resume: str | None) -> Hashable:  # noqa: ARG002 - any process resumes
         """Nothing but flags that the user allowed on his own: a thread takes all else."""

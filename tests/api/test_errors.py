@@ -9,7 +9,7 @@ from msgspec import UNSET
 from actors.errors import ActorDied, Code, Refusal
 from actors.messages import Failed, as_failed
 from clinvoker.api.app import make_app
-from clinvoker.api.errors import TABLE, as_refusal, render, status_of, type_of, typed
+from clinvoker.api.errors import TABLE, render, status_of, type_of, typed
 from clinvoker.api.guard import Guard
 from clinvoker.config import Settings
 from clinvoker.metrics import Metrics

@@ -49,6 +49,8 @@ class Tool(Struct, frozen=True):
 
     name: str = ""
     type: str | None = None
+    description: Any = None
+    input_schema: Any = None
 
 
 class ToolChoice(Struct, frozen=True):
@@ -83,7 +85,7 @@ class CountRequest(Struct, frozen=True):
     model: Annotated[str, Meta(min_length=1, max_length=256)]
     messages: Annotated[list[Said], Meta(min_length=1)]
     system: Content | None = None
-    tools: list[Any] | None = None
+    tools: list[Tool] | None = None
 
 
 class MessagesRequest(Struct, frozen=True):
@@ -101,4 +103,8 @@ class MessagesRequest(Struct, frozen=True):
     output_format: OutputFormat | None = None
     """Where the beta had it."""
     thinking: ThinkingConfig | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Any = None
+    session_id: Any = None
+    prompt_cache_key: Any = None
+    conversation: Any = None
+    """By these four, clients name their conversations (`chat.sources`)."""

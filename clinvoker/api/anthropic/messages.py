@@ -1,0 +1,125 @@
+"""`POST /messages`: from the request to the answer, whole or as a stream."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from math import inf
+
+from quart import Response, request
+
+from actors.errors import Code, Refusal
+from actors.messages import Failed
+from actors.run import new_id
+from clinvoker.api.anthropic import models
+from clinvoker.api.anthropic.counting import estimate
+from clinvoker.api.anthropic.events import Broken, StreamEvent
+from clinvoker.api.anthropic.reading import check_tools, read_chat, read_schema
+from clinvoker.api.anthropic.request import MessagesRequest
+from clinvoker.api.anthropic.sequence import Sequence, frames, whole
+from clinvoker.api.exchange import body, caller, reply, request_id
+from clinvoker.api.requests import decode
+from clinvoker.backends.choice import Backend
+from clinvoker.chat.asked import Asked, wishes_of
+from clinvoker.chat.failure import refusal_of
+from clinvoker.chat.reading import Reply
+from clinvoker.chat.sources import source_of
+from clinvoker.chat.turn import Chats
+from clinvoker.http.exchange import BrokenOff
+from clinvoker.http.stream import current_request_stack, streaming
+
+SSE = "text/event-stream; charset=utf-8"
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+"""Claude Code takes a stream for dead that says nothing for 15 seconds, and comments say nothing to it."""
+
+PING_SECS = 10.0
+
+PATIENCE = 5.0
+"""Seconds in which a failure can still become an HTTP status: then the stream begins, and it is told in there."""
+
+
+async def answer(chats: Chats) -> Response:
+    """Answer the message at hand. Raises `Refusal`."""
+    raw = await body()
+    asked = decode(raw, MessagesRequest)
+    turn = _turn(chats.service.backends, asked, raw)
+    sequence = Sequence(
+        new_id("msg"),
+        asked.model,
+        prompt_tokens=estimate(asked),
+        request_id=request_id(),
+        thinking=_shows_thinking(asked),
+    )
+    try:
+        run = await chats.begin(turn)
+        current_request_stack().callback(run.close)
+        await run.opening(PATIENCE if asked.stream else inf)
+    except Refusal as refusal:
+        if refusal.code is not Code.REFUSED:
+            raise
+        events = sequence.take(Failed(refusal.code, refusal.message))
+        return Response(frames(events), content_type=SSE) if asked.stream else reply(whole(events))
+    if not asked.stream:
+        return await _at_once(run, sequence)
+    return streaming(
+        _frames(run, sequence),
+        SSE,
+        _headers(run),
+        heartbeat=PING,
+        # While the run lives: when it has ended so has this stream, and its silence has a limit of its own.
+        heartbeat_s=min(PING_SECS, chats.service.settings.server.heartbeat_secs),
+    )
+
+
+def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -> Asked:
+    """What a request asks for. Raises `Refusal` naming the field at fault."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    choice = models.resolve(backends, asked.model)
+    check_tools(asked)
+    named = {
+        "metadata": asked.metadata,
+        "session_id": asked.session_id,
+        "prompt_cache_key": asked.prompt_cache_key,
+        "conversation": asked.conversation,
+    }
+    return Asked(
+        read_chat(asked),
+        choice,
+        caller=caller(),
+        wishes=wishes_of(headers),
+        source=source_of(headers, named),
+        max_tokens=asked.max_tokens,
+        schema=read_schema(asked),
+        stop=tuple(asked.stop_sequences or ()),
+        body_hash=hashlib.sha256(raw).digest(),
+        fresh=headers.get("x-stainless-retry-count") == "0",
+    )
+
+
+def _shows_thinking(asked: MessagesRequest) -> bool:
+    thinking = asked.thinking
+    return thinking is None or (thinking.type != "disabled" and thinking.display != "omitted")
+
+
+async def _at_once(run: Reply, sequence: Sequence) -> Response:
+    events: list[StreamEvent] = []
+    async for batch in run:
+        for content in batch:
+            if isinstance(content, Failed) and content.code is not Code.REFUSED:
+                raise refusal_of(content, begun=True, heard=True)
+            events += sequence.take(content, run.stopped_by)
+    response = reply(whole(events))
+    response.headers.update(_headers(run))
+    return response
+
+
+async def _frames(run: Reply, sequence: Sequence) -> AsyncIterator[bytes]:
+    async for batch in run:
+        events = [event for content in batch for event in sequence.take(content, run.stopped_by)]
+        if events:
+            yield frames(events)
+        if events and isinstance(events[-1], Broken):
+            raise BrokenOff
+
+
+def _headers(run: Reply) -> dict[str, str]:
+    return {"x-clinvoker-run": run.identity.run_id, "x-clinvoker-session": run.identity.session_id}

@@ -1,0 +1,166 @@
+"""From a request of the Messages API to a chat: what of its blocks an agent is told, and what is refused by name."""
+
+from base64 import b64encode
+from binascii import Error, a2b_base64
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct
+
+from actors.errors import Code, Refusal
+from actors.messages import Image
+from clinvoker.api.anthropic.request import Block, Content, MessagesRequest, OutputFormat, Source
+from clinvoker.api.requests import check_text
+from clinvoker.chat.conversation import Chat, Said, make_chat
+from clinvoker.chat.structured import check_schema
+
+PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+_UNTOLD = frozenset({"thinking", "redacted_thinking"})
+"""The agent knows itself what it thought."""
+
+
+class _Told(Struct):
+    """What one message comes to."""
+
+    texts: list[str]
+    images: list[Image]
+
+
+def read_chat(asked: MessagesRequest) -> Chat:
+    """Return the conversation that a request carries. Raises `Refusal` naming what no agent can be told."""
+    system = [_text_of(asked.system, "system")] if asked.system is not None else []
+    said: list[Said] = []
+    for index, message in enumerate(asked.messages):
+        place = f"messages[{index}].content"
+        if message.role == "system" and not said:
+            system.append(_text_of(message.content, place))
+        elif message.role == "system":
+            said.append(Said("user", f"<system>\n{_text_of(message.content, place)}\n</system>"))
+        else:
+            told = _tell(message.content, place)
+            said.append(Said(message.role, "\n\n".join(told.texts), tuple(told.images)))
+    return make_chat(system, said)
+
+
+def read_schema(asked: MessagesRequest) -> dict[str, object] | None:
+    """Return the JSON Schema that the answer must satisfy, if one is asked for."""
+    config = asked.output_config
+    if config is not None and config.format is not None:
+        return _schema(config.format, "output_config.format")
+    return None if asked.output_format is None else _schema(asked.output_format, "output_format")
+
+
+def check_tools(asked: MessagesRequest) -> None:
+    """Raise a `Refusal` if the agent would have to call a tool of the caller's.
+
+    Those of a type of Anthropic's own pass: the agent has a shell, an editor and a search itself.
+    """
+    if asked.tool_choice is not None and asked.tool_choice.type == "none":
+        return
+    for tool in asked.tools or ():
+        if tool.type in {None, "custom"}:
+            message = (
+                f"tools: the agent works with its own tools and cannot call the caller's ({tool.name!r}); "
+                'leave tools out, or send tool_choice {"type": "none"}'
+            )
+            raise Refusal(Code.UNSUPPORTED, message, param="tools")
+
+
+def _schema(wanted: OutputFormat, param: str) -> dict[str, object]:
+    if wanted.type != "json_schema" or wanted.schema is None:
+        message = f"{param}: only {{type: json_schema, schema}} is known"
+        raise Refusal(Code.INVALID_REQUEST, message, param=param)
+    check_schema(wanted.schema, f"{param}.schema")
+    return wanted.schema
+
+
+def _text_of(content: Content, place: str) -> str:
+    """Return a content that may be text alone."""
+    if isinstance(content, str):
+        check_text(content, place)
+        return content
+    told = _tell(content, place)
+    if told.images:
+        raise Refusal(Code.INVALID_REQUEST, f"{place}: a system prompt is text", param=place)
+    return "\n\n".join(told.texts)
+
+
+def _tell(content: Content, place: str) -> _Told:
+    told = _Told([], [])
+    if isinstance(content, str):
+        check_text(content, place)
+        if content:
+            told.texts.append(content)
+        return told
+    for index, block in enumerate(content):
+        where = f"{place}[{index}]"
+        if block.type == "image":
+            told.images.append(_picture(block.source, where))
+        elif block.type == "tool_result":
+            result = _result(block, where)
+            told.texts.append(
+                _labelled("tool_result", block.tool_use_id, result.texts, failed=block.is_error)
+            )
+            told.images += result.images
+        else:
+            for text in _texts(block, where):
+                check_text(text, where)
+                told.texts.append(text)
+    return told
+
+
+def _texts(block: Block, where: str) -> Iterator[str]:
+    """A block of any other type as text."""
+    match block.type:
+        case "text":
+            if block.text:
+                yield block.text
+        case "tool_use" | "server_tool_use" | "mcp_tool_use":
+            yield _labelled(f"tool_use {block.name}", block.id, [msgspec.json.encode(block.input).decode()])
+        case "document" if block.source is not None and block.source.type == "text":
+            yield f"<document>\n{block.source.data}\n</document>"
+        case "document":
+            raise _untellable(where, "a document that is no plain text")
+        case kind if kind in _UNTOLD:
+            pass
+        case kind if kind.endswith("_tool_result"):
+            yield _labelled(kind, block.tool_use_id, [msgspec.json.encode(block.content).decode()])
+        case kind:
+            raise _untellable(where, f"a block of type {kind!r}")
+
+
+def _result(block: Block, where: str) -> _Told:
+    """What a tool of the caller's gave."""
+    place = f"{where}.content"
+    if block.content is None:
+        return _Told([], [])
+    try:
+        return _tell(msgspec.convert(block.content, Content), place)
+    except msgspec.ValidationError as error:
+        raise Refusal(Code.INVALID_REQUEST, f"{place}: {error}", param=place) from None
+
+
+def _picture(source: Source | None, where: str) -> Image:
+    place = f"{where}.source"
+    if source is None or source.type != "base64":
+        raise _untellable(place, "a picture that is not in the request itself (base64)")
+    if source.media_type not in PICTURES:
+        raise _untellable(f"{place}.media_type", f"a picture of type {source.media_type!r}")
+    try:
+        data = a2b_base64(source.data)
+    except Error:
+        data = b""
+    if not data:
+        raise Refusal(Code.INVALID_REQUEST, f"{place}.data: not base64", param=f"{place}.data")
+    return Image(source.media_type, b64encode(data).decode())
+
+
+def _labelled(kind: str, name: str, texts: list[str], *, failed: bool | None = False) -> str:
+    """What happened in a conversation and was no text, in words."""
+    label = " ".join(word for word in (kind, name, "failed" if failed else "") if word)
+    return f"[{label}]\n" + "\n\n".join(texts)
+
+
+def _untellable(where: str, what: str) -> Refusal:
+    return Refusal(Code.UNSUPPORTED, f"{where}: no agent can be told {what}", param=where)

@@ -1,0 +1,69 @@
+"""The paths of the surface, and what is done under each."""
+
+from msgspec import Struct
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from actors.errors import Code, Refusal
+from clinvoker.api.anthropic import models
+from clinvoker.api.anthropic.counting import estimate
+from clinvoker.api.anthropic.messages import answer
+from clinvoker.api.anthropic.request import CountRequest
+from clinvoker.api.exchange import body, reply
+from clinvoker.api.requests import decode
+from clinvoker.chat.turn import Chats
+
+BASES = ("/anthropic/v1", "/anthropic", "/anthropic/v1/v1")
+"""The SDKs add `/v1` to whatever base URL they are given, with or without one; other clients add nothing."""
+
+
+class TokenCount(Struct, frozen=True):
+    """The answer to `count_tokens`."""
+
+    input_tokens: int
+
+
+class Welcome(Struct, frozen=True):
+    """What is under the base URL itself, which clients look at to see whether anybody is there."""
+
+    messages: str = "/anthropic/v1/messages"
+
+
+def register(app: QuartTrio, chats: Chats) -> None:
+    """Add the routes."""
+    backends = chats.service.backends
+
+    async def messages() -> Response:
+        return await answer(chats)
+
+    async def count_tokens() -> Response:
+        asked = decode(await body(), CountRequest)
+        models.resolve(backends, asked.model)
+        return reply(TokenCount(estimate(asked)))
+
+    async def model_list() -> Response:
+        limit, after, before = (request.args.get(name) for name in ("limit", "after_id", "before_id"))
+        return reply(models.page(backends, _limit(limit), after, before))
+
+    async def model(name: str) -> Response:
+        return reply(models.info(backends, name))
+
+    async def welcome() -> Response:
+        return reply(Welcome())
+
+    for base in BASES:
+        app.post(f"{base}/messages")(messages)
+        app.post(f"{base}/messages/count_tokens")(count_tokens)
+        app.get(f"{base}/models")(model_list)
+        app.get(f"{base}/models/<path:name>")(model)
+    for path in ("/anthropic", "/anthropic/", "/anthropic/v1"):
+        app.get(path)(welcome)
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return 20
+    if not text.isdecimal() or not 1 <= int(text) <= models.MOST:
+        message = f"limit: a number from 1 to {models.MOST}"
+        raise Refusal(Code.INVALID_REQUEST, message, param="limit")
+    return int(text)

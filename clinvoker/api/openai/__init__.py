@@ -1,0 +1,23 @@
+"""The OpenAI surface, `/openai/v1` (contract, section 4).
+
+models       the models, which are the backends
+requests     what a chat request may say
+messages     from its messages to a chat
+asking       from a request to a turn
+answers      what a chat completion looks like, whole and in chunks
+chat         /chat/completions
+completions  /completions, the legacy one, mapped to chat
+streams      how a stream fails
+"""
+
+from quart_trio import QuartTrio
+
+from clinvoker.api.openai import chat, completions, models
+from clinvoker.chat.turn import Chats
+
+
+def register(app: QuartTrio, chats: Chats) -> None:
+    """Add the routes."""
+    models.register(app, chats.service)
+    chat.register(app, chats)
+    completions.register(app, chats)

@@ -1,0 +1,77 @@
+"""From a request to a turn."""
+
+import hashlib
+from typing import Any
+
+from quart import request
+
+from actors.errors import Code, Refusal
+from clinvoker.api.exchange import caller
+from clinvoker.api.openai.requests import ChatRequest, Conversing, ResponseFormat
+from clinvoker.chat.asked import Asked, wishes_of
+from clinvoker.chat.conversation import Chat
+from clinvoker.chat.models import resolve
+from clinvoker.chat.sources import source_of
+from clinvoker.chat.structured import check_schema
+from clinvoker.service import Service
+
+RETRIED = "x-stainless-retry-count"
+"""How often the official SDKs have sent this before."""
+
+
+def asked_of(
+    service: Service,
+    told: Conversing,
+    chat: Chat,
+    raw: bytes,
+    *,
+    max_tokens: int | None = None,
+    schema: dict[str, Any] | None = None,
+) -> Asked:
+    """The turn that a request asks for. Raises `Refusal` naming the field at fault."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    named = {
+        "metadata": told.metadata,
+        "session_id": told.session_id,
+        "prompt_cache_key": told.prompt_cache_key,
+        "conversation": told.conversation,
+    }
+    return Asked(
+        chat,
+        resolve(service.backends, told.model),
+        caller(),
+        wishes_of(headers),
+        source_of(headers, named),
+        max_tokens=max_tokens or told.max_tokens,
+        schema=schema,
+        stop=tuple(each for each in _listed(told.stop) if each),
+        body_hash=hashlib.sha256(request.path.encode() + b"\0" + raw).digest(),
+        fresh=headers.get(RETRIED) == "0",
+    )
+
+
+def refuse_tools(told: ChatRequest) -> None:
+    """Raise `Refusal` for a request that brings tools of its own."""
+    for param, tools in (("tools", told.tools), ("functions", told.functions)):
+        if tools and told.tool_choice != "none":
+            message = (
+                f"{param}: the agents behind this daemon use their own tools; it takes none from a request"
+            )
+            raise Refusal(Code.UNSUPPORTED, message, param=param)
+
+
+def schema_of(wanted: ResponseFormat | None) -> dict[str, Any] | None:
+    """The schema that the answer must satisfy. Raises `Refusal` if it is none."""
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return {"type": "object"}
+    param = "response_format.json_schema"
+    if wanted.json_schema is None or wanted.json_schema.schema is None:
+        raise Refusal(Code.INVALID_REQUEST, f"{param} needs a schema", param=param)
+    check_schema(wanted.json_schema.schema, f"{param}.schema")
+    return wanted.json_schema.schema
+
+
+def _listed(stop: str | list[str] | None) -> list[str]:
+    return [stop] if isinstance(stop, str) else stop or []

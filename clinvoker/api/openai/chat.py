@@ -1,0 +1,125 @@
+"""`POST /chat/completions`."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+from quart import Response
+from quart_trio import QuartTrio
+
+from actors.errors import Code, Refusal
+from actors.messages import Complete, Event, Failed, Message, Thinking, Usage
+from clinvoker.api.exchange import body
+from clinvoker.api.exchange import reply as answer_json
+from clinvoker.api.openai.answers import (
+    DONE,
+    AnswerMessage,
+    ChatCompletion,
+    Choice,
+    Chunk,
+    ChunkChoice,
+    Delta,
+    UsageInfo,
+    finish_reason,
+    frame,
+    usage_of,
+)
+from clinvoker.api.openai.asking import asked_of, refuse_tools, schema_of
+from clinvoker.api.openai.messages import chat_of
+from clinvoker.api.openai.requests import ChatRequest
+from clinvoker.api.openai.streams import failing, headers_of, hold, opened, streamed
+from clinvoker.api.requests import decode
+from clinvoker.chat.asked import Asked
+from clinvoker.chat.reading import Reply
+from clinvoker.chat.turn import Chats
+
+ROLE = Delta(content="", role="assistant")
+NOTHING = Delta()
+
+
+def register(app: QuartTrio, chats: Chats) -> None:
+    """Add the route."""
+
+    @app.post("/openai/v1/chat/completions")
+    async def chat_completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
+        raw = await body()
+        told = decode(raw, ChatRequest)
+        refuse_tools(told)
+        asked = asked_of(
+            chats.service,
+            told,
+            chat_of(told.messages),
+            raw,
+            max_tokens=told.max_completion_tokens,
+            schema=schema_of(told.response_format),
+        )
+        replies = await begin(chats, asked, told.n or 1)
+        if not told.stream:
+            return await _whole(told.model, replies)
+        await opened(chats.service, replies)
+        usage = told.stream_options is not None and bool(told.stream_options.include_usage)
+        return streamed(chats.service, _chunks(told.model, replies, usage=usage), replies)
+
+
+async def begin(chats: Chats, asked: Asked, number: int) -> list[Reply]:
+    """Start the turns of a request that asks for so many answers."""
+    if number > 1 and asked.wishes.session:
+        raise Refusal(Code.INVALID_REQUEST, "a session takes one turn at a time", param="n")
+    return [hold(await chats.begin(replace(asked, number=each))) for each in range(number)]
+
+
+def completion_id(reply: Reply) -> str:
+    """The answer's id: the run's."""
+    return f"chatcmpl-{reply.identity.run_id.removeprefix('run_')}"
+
+
+async def _whole(model: str, replies: Sequence[Reply]) -> Response:
+    choices: list[Choice] = []
+    usages: list[Usage] = []
+    for index, reply in enumerate(replies):
+        answer = await reply.collect()
+        message = AnswerMessage(answer.text, reasoning_content=answer.thinking or UNSET)
+        choices.append(Choice(index, message, finish_reason(answer.complete)))
+        usages.append(answer.complete.token_usage)
+    response = answer_json(
+        ChatCompletion(completion_id(replies[0]), int(time.time()), model, choices, usage_of(*usages))
+    )
+    response.headers.update(headers_of(replies))
+    return response
+
+
+async def _chunks(model: str, replies: Sequence[Reply], *, usage: bool) -> AsyncIterator[bytes]:
+    """The turns run all at once; their answers go out one after the other."""
+    head = Chunk(completion_id(replies[0]), int(time.time()), model, [], usage=None if usage else UNSET)
+    usages: list[Usage] = []
+    for index, reply in enumerate(replies):
+        yield _frame(head, index, ROLE)
+        async for events in reply:
+            if written := b"".join(_frames(head, index, events)):
+                yield written
+            last = events[-1]
+            if isinstance(last, Complete):
+                usages.append(last.token_usage)
+            if isinstance(last, Failed):
+                async for words in failing(last):
+                    yield words
+    total: UsageInfo | UnsetType = usage_of(*usages) if usage else UNSET
+    yield (frame(replace(head, usage=total)) if usage else b"") + DONE
+
+
+def _frames(head: Chunk, index: int, events: list[Event]) -> list[bytes]:
+    frames: list[bytes] = []
+    for event in events:
+        if isinstance(event, Message):
+            frames.append(_frame(head, index, Delta(content=event.text)))
+        elif isinstance(event, Thinking):
+            frames.append(_frame(head, index, Delta(reasoning_content=event.text)))
+        elif isinstance(event, Complete):
+            choice = ChunkChoice(index, NOTHING, finish_reason(event))
+            frames.append(frame(replace(head, choices=[choice])))
+    return frames
+
+
+def _frame(head: Chunk, index: int, delta: Delta) -> bytes:
+    return frame(replace(head, choices=[ChunkChoice(index, delta)]))

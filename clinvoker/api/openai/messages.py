@@ -1,0 +1,76 @@
+"""From a request's messages to a chat."""
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Sequence
+
+from actors.errors import Code, Refusal
+from actors.messages import Image
+from clinvoker.api.openai.requests import ChatMessage, Part
+from clinvoker.api.requests import check_text
+from clinvoker.chat.conversation import Chat, Said, make_chat
+
+_DATA = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,(.*)", re.DOTALL)
+
+
+def chat_of(messages: Sequence[ChatMessage]) -> Chat:
+    """Return the chat. Raises `Refusal` naming the part at fault."""
+    system: list[str] = []
+    said: list[Said] = []
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        text, images = _content(message.content, f"{where}.content")
+        check_text(text, f"{where}.content")
+        match message.role:
+            case "system" | "developer":
+                system.append(text)
+            case "user":
+                said.append(Said("user", text, images))
+            case "assistant":
+                said.append(Said("assistant", _assistant(message, text)))
+            case "tool" | "function":
+                said.append(Said("user", f"[result of the call {message.tool_call_id}]\n{text}", images))
+    return make_chat(system, said)
+
+
+def image_of(url: str, where: str) -> Image:
+    """The picture of a `data:` URL. Raises `Refusal`: the daemon fetches nothing."""
+    found = _DATA.fullmatch(url)
+    if found is None:
+        message = f"{where} must be a data: URL of a PNG, JPEG, GIF or WebP image in base64"
+        raise Refusal(Code.INVALID_REQUEST, message, param=where)
+    data = "".join(found[2].split())
+    try:
+        b64decode(data, validate=True)
+    except binascii.Error:
+        raise Refusal(Code.INVALID_REQUEST, f"{where} is not valid base64", param=where) from None
+    return Image(found[1], data)
+
+
+def _assistant(message: ChatMessage, text: str) -> str:
+    calls = [
+        f"[call {call.id} of {call.function.name}: {call.function.arguments}]"
+        for call in message.tool_calls or ()
+    ]
+    return "\n".join(part for part in (text or message.refusal or "", *calls) if part)
+
+
+def _content(content: str | list[Part] | None, where: str) -> tuple[str, tuple[Image, ...]]:
+    if content is None or isinstance(content, str):
+        return content or "", ()
+    texts: list[str] = []
+    images: list[Image] = []
+    for index, part in enumerate(content):
+        match part.type:
+            case "text" | "input_text" | "output_text":
+                texts.append(part.text)
+            case "refusal":
+                texts.append(part.refusal)
+            case "image_url" | "input_image" if part.image_url is not None:
+                url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+                images.append(image_of(url, f"{where}[{index}].image_url"))
+            case _:
+                message = f"{where}[{index}]: agents take text and images, no {part.type!r}"
+                raise Refusal(Code.UNSUPPORTED, message, param=f"{where}[{index}].type")
+    return "\n".join(texts), tuple(images)

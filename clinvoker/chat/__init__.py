@@ -1,0 +1,16 @@
+"""Chats of callers who send the whole conversation each time: the core under the OpenAI and the Anthropic surface.
+
+conversation  a chat in one shape, whatever dialect it came in
+models        from a model's name to a backend
+asked         one turn as either dialect asks for it, and what that makes of the caller's headers
+sources       the ids by which clients name their conversations
+lineage       which session has had exactly this conversation so far
+flights       the same request sent again joins the run in flight
+turn          starts a chat's run: what a dialect calls
+reading       follows it: what a dialect writes out
+stopping      cutting an answer at a stop sequence
+structured    answers that must satisfy a JSON Schema, from agents that know none
+checked       such an answer, corrected once if need be
+failure       a turn that failed, as the answer to a request
+tokens        counting where nobody has counted
+"""

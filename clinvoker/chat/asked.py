@@ -1,0 +1,123 @@
+"""One turn as either dialect asks for it, and what of it a session is told."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+from xml.sax.saxutils import escape
+
+import msgspec
+from msgspec import Struct
+
+from actors.driver import Capabilities
+from actors.errors import Code, Refusal
+from actors.messages import ApprovalMode, Options, Prompt, SandboxMode
+from actors.replay import with_history
+from clinvoker.chat.conversation import Chat, exchanges
+from clinvoker.chat.lineage import Line, scope_of
+from clinvoker.chat.models import Choice
+from clinvoker.chat.sources import Source
+from clinvoker.chat.structured import instructed
+from clinvoker.service import PromptCall
+
+
+class Wishes(Struct, frozen=True):
+    """What the dialects have no field for: our own headers, `x-clinvoker-*`."""
+
+    workdir: str = ""
+    session: str = ""
+    approval_mode: ApprovalMode = "default"
+    sandbox_mode: SandboxMode = "default"
+
+
+class Asked(Struct, frozen=True):
+    """One turn. `number` tells the turns of one request apart, which asks for several answers."""
+
+    chat: Chat
+    choice: Choice
+    caller: str = ""
+    wishes: Wishes = Wishes()
+    source: Source = Source()
+    max_tokens: int | None = None
+    schema: dict[str, Any] | None = None
+    stop: tuple[str, ...] = ()
+    body_hash: bytes = b""
+    number: int = 0
+    fresh: bool = False
+    """The client says that it never sent this before: it joins no run in flight."""
+    detach: bool = False
+    metadata: dict[str, str] = {}
+
+
+def wishes_of(headers: Mapping[str, str]) -> Wishes:
+    """Read our own headers. Raises `Refusal` naming the header at fault."""
+    told = {name: headers[f"x-clinvoker-{name}"] for name in _WISHES if f"x-clinvoker-{name}" in headers}
+    try:
+        return msgspec.convert({name.replace("-", "_"): value for name, value in told.items()}, Wishes)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = f"x-clinvoker-{where.rstrip('`').replace('_', '-')}"
+        raise Refusal(Code.INVALID_REQUEST, f"{name}: {what}", param=name) from None
+
+
+_WISHES = ("workdir", "session", "approval-mode", "sandbox-mode")
+
+
+def line_of(asked: Asked, can: Capabilities) -> Line:
+    """What must be equal for a conversation to go on in the same session."""
+    schema = asked.schema if can.schema else None
+    place = (asked.caller, asked.choice, asked.wishes, asked.max_tokens if can.max_tokens else None, schema)
+    named = scope_of("named", place, asked.source.name) if asked.source.name else b""
+    return Line(scope_of("said", place, asked.chat.system), named, asked.source.latest)
+
+
+def flight_of(asked: Asked) -> bytes | None:
+    """What is equal when the same request is sent again; None: it is none that was sent before."""
+    if asked.fresh and not asked.source.name and not asked.wishes.session:
+        return None
+    parts = (asked.caller, asked.source.name, asked.wishes, asked.number)
+    return hashlib.sha256(scope_of(*parts) + asked.body_hash).digest()
+
+
+def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
+    """The call that begins a session, whose agent is told all that was said."""
+    chat = asked.chat
+    text = with_history(exchanges(chat.history), chat.newest.text)
+    if chat.system and not can.system_prompt:
+        text = f"<instructions>\n{escape(chat.system)}\n</instructions>\n\n{text}"
+    options = Options(
+        workdir=asked.wishes.workdir,
+        model=asked.choice.model,
+        system_prompt=chat.system if can.system_prompt else "",
+        approval_mode=asked.wishes.approval_mode,
+        sandbox_mode=asked.wishes.sandbox_mode,
+        max_tokens=asked.max_tokens if can.max_tokens else None,
+    )
+    images = tuple(image for said in (*chat.history, chat.newest) for image in said.images)
+    return PromptCall(
+        _prompt(asked, can, Prompt(text, images)),
+        options,
+        asked.choice.backend,
+        caller=asked.caller,
+        detach=asked.detach,
+        metadata=asked.metadata,
+    )
+
+
+def next_call(asked: Asked, can: Capabilities, session: str) -> PromptCall:
+    """The call that sends a session only what is new."""
+    newest = asked.chat.newest
+    return PromptCall(
+        _prompt(asked, can, Prompt(newest.text, newest.images)),
+        backend=asked.choice.backend,
+        session_id=session,
+        caller=asked.caller,
+        detach=asked.detach,
+    )
+
+
+def _prompt(asked: Asked, can: Capabilities, prompt: Prompt) -> Prompt:
+    if asked.schema is None:
+        return prompt
+    if can.schema:
+        return Prompt(prompt.text, prompt.images, asked.schema)
+    return Prompt(instructed(prompt.text, asked.schema), prompt.images)

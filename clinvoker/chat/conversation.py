@@ -1,0 +1,66 @@
+"""A chat in one shape, whatever dialect it came in."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from actors.errors import Code, Refusal
+from actors.messages import Image
+
+Role = Literal["user", "assistant"]
+
+
+class Said(Struct, frozen=True):
+    """What one side said: text, and pictures beside it."""
+
+    role: Role
+    text: str
+    images: tuple[Image, ...] = ()
+
+
+class Chat(Struct, frozen=True):
+    """A conversation: the sides take turns, and the user has the last word."""
+
+    system: str
+    history: tuple[Said, ...]
+    newest: Said
+
+
+def make_chat(system: Iterable[str], messages: Sequence[Said]) -> Chat:
+    """Return the chat of these messages; those of one side that follow one another are one.
+
+    `system` are the texts of the system prompt. Raises `Refusal` if the user does not have the last word.
+    """
+    said = _merged(messages)
+    if not said or said[-1].role != "user":
+        message = "messages must end with one of the user's"
+        raise Refusal(Code.INVALID_REQUEST, message, param="messages")
+    if not said[-1].text and not said[-1].images:
+        raise Refusal(Code.INVALID_REQUEST, "the last message is empty", param="messages")
+    return Chat("\n\n".join(text for text in system if text), tuple(said[:-1]), said[-1])
+
+
+def exchanges(history: Sequence[Said]) -> list[tuple[str, str]]:
+    """The history as pairs of prompt and answer, for an agent that is told it."""
+    pairs: list[tuple[str, str]] = []
+    asked = ""
+    for said in history:
+        if said.role == "user":
+            asked = said.text
+        else:
+            pairs.append((asked, said.text))
+            asked = ""
+    return pairs
+
+
+def _merged(messages: Sequence[Said]) -> list[Said]:
+    merged: list[Said] = []
+    for said in messages:
+        if merged and merged[-1].role == said.role:
+            before = merged.pop()
+            text = "\n\n".join(text for text in (before.text, said.text) if text)
+            merged.append(Said(said.role, text, (*before.images, *said.images)))
+        elif said.text or said.images or said.role == "user":
+            merged.append(said)
+    return merged

@@ -1,0 +1,45 @@
+"""From a model's name to a backend: `claude`, `claude/<model>`, or a name that a backend claims by its patterns."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+import msgspec
+from msgspec import Struct
+
+from actors.errors import Code, Refusal
+from clinvoker.backends.choice import Backend
+from clinvoker.config.settings import Model
+
+
+class Choice(Struct, frozen=True):
+    """A backend, and the model it is to use; empty for its own choice."""
+
+    backend: str
+    model: str
+
+
+def resolve(backends: Mapping[str, Backend], name: str) -> Choice:
+    """Return whose model that is. Raises `Refusal`: a name that is nobody's never falls to somebody."""
+    if name in backends:
+        return Choice(name, "")
+    backend, slash, model = name.partition("/")
+    if slash and model and backend in backends:
+        return Choice(backend, _valid(model))
+    for each, found in backends.items():
+        if any(fnmatchcase(name, pattern) for pattern in found.settings.models):
+            return Choice(each, _valid(name))
+    message = f"the model {name!r} does not exist; there are: {', '.join(listed(backends))}"
+    raise Refusal(Code.MODEL_NOT_FOUND, message, param="model")
+
+
+def listed(backends: Mapping[str, Backend]) -> list[str]:
+    """The models that a list offers: the backends themselves, and the names they claim one by one."""
+    names = [name for backend in backends.values() for name in backend.settings.models]
+    return [*backends, *(name for name in names if not set(name) & set("*?["))]
+
+
+def _valid(model: str) -> str:
+    try:
+        return msgspec.convert(model, Model)
+    except msgspec.ValidationError:
+        raise Refusal(Code.MODEL_NOT_FOUND, f"{model!r} is no model's name", param="model") from None

@@ -1,0 +1,181 @@
+"""Following a chat's run: what a dialect writes out, batch by batch, cut at a stop sequence."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol
+
+import trio
+from msgspec import Struct
+
+from actors.messages import Complete, Entry, Event, Failed, Message, Start, Thinking, Usage
+from actors.run import Identity
+from clinvoker.chat.failure import refusal_of
+from clinvoker.chat.stopping import StopFilter
+from clinvoker.chat.tokens import estimate
+from clinvoker.follower import Follower
+
+STOP_SEQUENCE = "stop_sequence"
+"""Why an answer ended that was cut."""
+
+End = Callable[[Complete], None]
+
+
+class Answer(Struct, frozen=True):
+    """A whole answer."""
+
+    text: str
+    thinking: str
+    complete: Complete
+
+
+class Reply(Protocol):
+    """What a dialect writes out: batches of events, the last one of which is a `Complete` or a `Failed`."""
+
+    @property
+    def identity(self) -> Identity:
+        """The run, and its session."""
+        ...
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop sequence that cut the answer, whose `stop_reason` is then `STOP_SEQUENCE`."""
+        ...
+
+    def close(self) -> None:
+        """Stop following."""
+        ...
+
+    async def opening(self, patience: float) -> None:
+        """Wait until the agent is heard, but no longer than that: then a failure can still be the request's answer.
+
+        Raises `Refusal` if the turn failed, and nothing of it is to be written.
+        """
+        ...
+
+    async def collect(self) -> Answer:
+        """The whole answer. Raises `Refusal` if there is none."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[list[Event]]: ...
+
+    async def __anext__(self) -> list[Event]: ...
+
+
+class ChatRun:
+    """A run that is followed (a `Reply`). Iterate once; `close` is synchronous."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        follower: Follower,
+        *,
+        stop: tuple[str, ...],
+        prompt: str,
+        cancel: Callable[[], Awaitable[object]],
+        ended: End,
+    ) -> None:
+        self.identity = identity
+        self._began = False
+        self._follower = follower
+        self._filter = StopFilter(stop) if stop else None
+        self._prompt = prompt
+        self._cancel = cancel
+        self._ended = ended
+        self._waiting: list[list[Entry]] = []
+        self._heard = False
+        self._said: list[str] = []
+        self._over = False
+
+    def close(self) -> None:
+        """Stop following."""
+        self._follower.close()
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop sequence that cut the answer."""
+        return self._filter.hit if self._filter is not None else None
+
+    async def begin(self) -> None:
+        """Wait until the agent has taken the turn. Raises `Refusal` if it has not."""
+        if not self._waiting:
+            await self._wait_page()
+        content = self._waiting[0][0].content
+        if isinstance(content, Failed):
+            raise refusal_of(content, begun=False, heard=False)
+
+    async def opening(self, patience: float) -> None:
+        """Wait until the agent is heard, but no longer than that (`Reply`)."""
+        with trio.move_on_after(patience):
+            while not self._waiting or not (self._heard or isinstance(self._last, Complete | Failed)):
+                await self._wait_page()
+        if not self._heard and self._waiting and isinstance(failed := self._last, Failed):
+            raise refusal_of(failed, begun=self._began, heard=False)
+
+    async def collect(self) -> Answer:
+        """The whole answer. Raises `Refusal` if there is none."""
+        thinking: list[str] = []
+        async for batch in self:
+            thinking.extend(event.text for event in batch if type(event) is Thinking)
+            last = batch[-1]
+            if isinstance(last, Failed):
+                raise refusal_of(last, begun=self._began, heard=self._heard)
+            if isinstance(last, Complete):
+                return Answer("".join(self._said), "".join(thinking), last)
+        raise AssertionError("a follower never ends without a last event")
+
+    def __aiter__(self) -> "ChatRun":
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        while not self._over:
+            if not self._waiting:
+                await self._wait_page()
+            batch = await self._passed([entry.content for entry in self._waiting.pop(0)])
+            self._said.extend(event.text for event in batch if type(event) is Message)
+            if batch:
+                return batch
+        raise StopAsyncIteration
+
+    @property
+    def _last(self) -> Event:
+        return self._waiting[-1][-1].content
+
+    async def _wait_page(self) -> None:
+        page = await anext(self._follower)
+        self._waiting.append(page)
+        self._began = self._began or type(page[0].content) is Start
+        self._heard = self._heard or any(
+            not isinstance(one.content, Start | Failed | Complete) for one in page
+        )
+
+    async def _passed(self, events: list[Event]) -> list[Event]:
+        """The events as they go out; the answer's end may come before the run's."""
+        last = events[-1]
+        self._over = isinstance(last, Complete | Failed)
+        if self._filter is not None:
+            events = self._cut(self._filter, events)
+            if self._filter.hit is not None:
+                self._over = True
+                await self._cancel()
+                return events
+        if isinstance(last, Complete):
+            self._ended(last)
+        return events
+
+    def _cut(self, stopping: StopFilter, events: list[Event]) -> list[Event]:
+        passed: list[Event] = []
+        for event in events:
+            if type(event) is Message:
+                if text := stopping.feed(event.text):
+                    passed.append(Message(text))
+                if stopping.hit is not None:
+                    return [*passed, self._cut_short(passed)]
+                continue
+            if isinstance(event, Complete) and (rest := stopping.rest()):
+                passed.append(Message(rest))
+            passed.append(event)
+        return passed
+
+    def _cut_short(self, passed: list[Event]) -> Complete:
+        """The end of an answer whose agent has not said what it took."""
+        said = "".join([*self._said, *(event.text for event in passed if type(event) is Message)])
+        return Complete(STOP_SEQUENCE, Usage(estimate(self._prompt), estimate(said)), output=said)

@@ -1,0 +1,47 @@
+"""Answers that must satisfy a JSON Schema, from agents that can only be told so."""
+
+import re
+from typing import Any
+
+import msgspec
+from jsonschema.exceptions import SchemaError
+from jsonschema.validators import validator_for
+
+from actors.errors import Code, Refusal
+
+_FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n\s*```\s*\Z", re.DOTALL)
+
+
+def check_schema(schema: dict[str, Any], param: str) -> None:
+    """Raise `Refusal` naming `param` if that is no JSON Schema."""
+    try:
+        validator_for(schema).check_schema(schema)
+    except SchemaError as error:
+        raise Refusal(Code.INVALID_REQUEST, f"{param}: {error.message}", param=param) from None
+
+
+def instructed(text: str, schema: dict[str, Any]) -> str:
+    """The prompt with the demand after it."""
+    told = msgspec.json.encode(schema).decode()
+    return f"{text}\n\nAnswer with nothing but one JSON value that satisfies this JSON Schema:\n{told}"
+
+
+def json_of(answer: str) -> str:
+    """The answer without the fence that models put around JSON."""
+    found = _FENCED.match(answer)
+    return found[1] if found else answer.strip()
+
+
+def fault_of(answer: str, schema: dict[str, Any]) -> str | None:
+    """What is wrong with the answer; None if it satisfies the schema."""
+    try:
+        value = msgspec.json.decode(answer.encode("utf-8", "replace"))
+    except (msgspec.DecodeError, RecursionError) as error:
+        return f"it is not valid JSON: {error}"
+    first = next(validator_for(schema)(schema).iter_errors(value), None)
+    return None if first is None else f"{first.json_path}: {first.message}"
+
+
+def repair(fault: str) -> str:
+    """What an agent is told whose answer was not right."""
+    return f"That answer does not satisfy the JSON Schema: {fault}\nAnswer again, with nothing but the corrected JSON."

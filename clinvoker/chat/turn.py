@@ -1,0 +1,110 @@
+"""From a chat to a run: in the session that has had it so far, if there is one, else in a new one that is told it."""
+
+from actors.driver import Capabilities
+from actors.errors import Code, Refusal
+from actors.messages import Complete
+from clinvoker.chat.asked import Asked, flight_of, line_of, next_call, opening_call
+from clinvoker.chat.checked import CheckedRun
+from clinvoker.chat.conversation import Said
+from clinvoker.chat.flights import Flights
+from clinvoker.chat.lineage import Line, Lineage
+from clinvoker.chat.reading import ChatRun, Reply
+from clinvoker.service import PromptCall, Service, Started
+
+ELSEWHERE = frozenset({Code.SESSION_BUSY, Code.NOT_FOUND})
+"""What a session answers that cannot go on with the conversation now: another can."""
+
+
+class Chats:
+    """Starts the turns of chats."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._lineage = Lineage()
+        self._flights = Flights(service)
+
+    async def begin(self, asked: Asked) -> Reply:
+        """Start a turn, or join the run that the same request has in flight; returns when the agent has begun.
+
+        Close what is returned when the request is over: `current_request_stack().callback(reply.close)`. Raises
+        `Refusal` for a turn that did not begin.
+        """
+        run = await self._join(asked)
+        if asked.schema is None or self._can(asked).schema:
+            return run
+        return CheckedRun(self, asked, run, asked.schema)
+
+    async def _join(self, asked: Asked) -> ChatRun:
+        key = flight_of(asked)
+        if key is None:
+            return await self._start(asked, None)
+        joined = await self._flights.join(key, asked.caller)
+        if joined is not None:
+            return await self._follow(asked, joined)
+        try:
+            return await self._start(asked, key)
+        except BaseException:
+            self._flights.failed(key)
+            raise
+
+    async def follow_up(self, asked: Asked) -> ChatRun:
+        """Start a further turn of a request that has had one: it is nobody's retry."""
+        return await self._start(asked, None)
+
+    def file(self, asked: Asked, session: str, answer: str) -> None:
+        """The session has had the chat and this answer to it: it is the one to go on in."""
+        chat = asked.chat
+        said = (*chat.history, chat.newest, Said("assistant", answer))
+        self._lineage.file(session, self._line(asked).keys(said))
+
+    def _line(self, asked: Asked) -> Line:
+        return line_of(asked, self._can(asked))
+
+    def _can(self, asked: Asked) -> Capabilities:
+        return self.service.backends[asked.choice.backend].driver.capabilities
+
+    async def _start(self, asked: Asked, key: bytes | None) -> ChatRun:
+        can = self._can(asked)
+        if asked.wishes.session:
+            return await self._begun(asked, next_call(asked, can, asked.wishes.session), key)
+        line, history = self._line(asked), asked.chat.history
+        session = self._lineage.take(line.wanted(history))
+        if session is not None:
+            try:
+                return await self._begun(asked, next_call(asked, can, session), key)
+            except Refusal as refusal:
+                if refusal.code not in ELSEWHERE:
+                    self._lineage.file(session, line.keys(history))
+                    raise
+        return await self._begun(asked, opening_call(asked, can), key)
+
+    async def _begun(self, asked: Asked, call: PromptCall, key: bytes | None) -> ChatRun:
+        started = await self.service.start(call)
+        if key is not None:
+            self._flights.started(key, started)
+        run = await self._follow(asked, started)
+        try:
+            await run.begin()
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    async def _follow(self, asked: Asked, started: Started) -> ChatRun:
+        run_id = started.identity.run_id
+
+        async def cancel() -> None:
+            await self.service.cancel(run_id, asked.caller)
+
+        def ended(complete: Complete) -> None:
+            if not asked.wishes.session:
+                self.file(asked, started.identity.session_id, complete.output)
+
+        return ChatRun(
+            started.identity,
+            await self.service.follow(run_id, asked.caller),
+            stop=asked.stop,
+            prompt=asked.chat.newest.text,
+            cancel=cancel,
+            ended=ended,
+        )

@@ -1,0 +1,95 @@
+"""What goes over the wire and no SDK shows: names of events, pings, probes, headers."""
+
+import json
+
+import pytest
+
+from tests.anthropic.conftest import KEY
+
+HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
+MESSAGES = "/anthropic/v1/messages"
+
+
+def body(text, model="scripted", **fields):
+    return {"model": model, "max_tokens": 99, "messages": [{"role": "user", "content": text}], **fields}
+
+
+def events(raw):
+    """The frames of a stream: names and data."""
+    found = []
+    for frame in raw.decode().removesuffix("\n\n").split("\n\n"):
+        name, data = frame.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+async def test_every_event_has_its_name_and_silence_is_filled_with_pings(client_of):
+    answer = await client_of.call(
+        "POST", f"{MESSAGES}?beta=true", body("a{{wait:1}}b", stream=True), headers=HEADERS
+    )
+    told = events(answer.body)
+    assert all(name == data["type"] for name, data in told)
+    pings = [name for name, _ in told].count("ping")
+    assert 3 <= pings <= 6
+    assert [name for name, _ in told if name != "ping"][-1] == "message_stop"
+
+
+async def test_pings_end_with_the_agent_and_the_body_is_cut(client_of):
+    async with client_of.open(
+        "POST", MESSAGES, body("a{{wait:0.5}}{{exit:3}}", stream=True), headers=HEADERS
+    ) as incoming:
+        answer = await incoming.whole()
+    assert answer.status == 200
+    assert incoming.cut
+    assert events(answer.body)[-1][0] == "error"
+
+
+async def test_a_failure_before_the_first_word_is_a_status(client_of):
+    answer = await client_of.call(
+        "POST", MESSAGES, body("{{error:-32000,rate limit exceeded}}", stream=True), headers=HEADERS
+    )
+    assert answer.status >= 400
+    assert answer.json["type"] == "error"
+    assert answer.json["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/anthropic", "/anthropic/", "/anthropic/v1"])
+async def test_somebody_who_only_looks_is_answered(client_of, path):
+    for method in ("HEAD", "GET"):
+        answer = await client_of.call(method, path, headers=HEADERS)
+        assert answer.status == 200
+
+
+async def test_every_error_is_in_anthropics_words(client_of):
+    for method, path, what, status, kind in (
+        ("GET", "/anthropic/v1/nowhere", None, 404, "not_found_error"),
+        ("GET", MESSAGES, None, 405, "invalid_request_error"),
+        ("POST", MESSAGES, {"model": "echo"}, 400, "invalid_request_error"),
+        ("POST", MESSAGES, b"{", 400, "invalid_request_error"),
+    ):
+        answer = await client_of.call(method, path, what, headers=HEADERS)
+        assert answer.status == status
+        assert answer.json["type"] == "error"
+        assert answer.json["error"]["type"] == kind
+        assert answer.json["request_id"] == answer.headers["request-id"]
+
+
+async def test_a_session_that_the_client_names_goes_on(client_of):
+    headers = {**HEADERS, "x-claude-code-session-id": "5f0c"}
+    said = [{"role": "user", "content": "one"}]
+    seen = set()
+    for _ in range(3):
+        answer = await client_of.call(
+            "POST", MESSAGES, {**body("", model="kept"), "messages": said}, headers=headers
+        )
+        seen.add(answer.headers["x-clinvoker-session"])
+        said += [
+            {"role": "assistant", "content": "what the client made of it"},
+            {"role": "user", "content": "more"},
+        ]
+    assert len(seen) == 1
+
+
+@pytest.fixture
+def client_of(daemon):
+    return daemon.client

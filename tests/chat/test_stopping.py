@@ -1,0 +1,43 @@
+"""Cutting an answer at a stop sequence."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clinvoker.chat.stopping import StopFilter
+
+
+def passed(stop, pieces):
+    stopping = StopFilter(stop)
+    return "".join(map(stopping.feed, pieces)) + stopping.rest(), stopping.hit
+
+
+@pytest.mark.parametrize(
+    ("stop", "pieces", "text", "hit"),
+    [
+        (["STOP"], ["one STOP two"], "one ", "STOP"),
+        (["STOP"], ["one S", "T", "OP two"], "one ", "STOP"),
+        (["STOP"], ["one ST", "ONE"], "one STONE", None),
+        (["STOP"], ["one STO"], "one STO", None),
+        (["\n"], ["line", "\nmore"], "line", "\n"),
+        (["b", "ab"], ["xab"], "x", "ab"),
+        (["ab", "abc"], ["xabc"], "x", "abc"),
+        ([""], ["all of it"], "all of it", None),
+        (["aab"], ["aaab!"], "a", "aab"),
+    ],
+)
+def test_text_passes_up_to_the_first_sequence(stop, pieces, text, hit):
+    assert passed(stop, pieces) == (text, hit)
+
+
+def test_what_cannot_begin_a_sequence_is_not_held_up():
+    stopping = StopFilter(["STOP"])
+    assert [stopping.feed(piece) for piece in ("one", " S", "o")] == ["one", " ", "So"]
+
+
+@given(st.lists(st.text("ab", max_size=3), max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3))
+def test_no_cutting_of_the_pieces_makes_a_difference(pieces, stop):
+    text, _ = passed(stop, pieces)
+    whole = "".join(pieces)
+    at = min((whole.find(each) for each in stop if each in whole), default=len(whole))
+    assert text == whole[:at]
