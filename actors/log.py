@@ -58,6 +58,11 @@ class Log:
         return self._kept if self._awaits_keeping else self.last
 
     @property
+    def is_told(self) -> bool:
+        """Whether all there will ever be is visible."""
+        return self.ended and self.visible == self.last
+
+    @property
     def dropped(self) -> int:
         """The number of the newest entry that is no longer here."""
         return self._dropped
@@ -114,7 +119,7 @@ class Log:
 
     async def wait_after(self, seq: int) -> None:
         """Wait until there is a visible entry after number `seq`, or all there will ever be is visible."""
-        await self._grown.wait_until(lambda: self.visible > seq or (self.ended and self.visible == self.last))
+        await self._grown.wait_until(lambda: self.visible > seq or self.is_told)
 
     async def wait_unkept(self) -> None:
         """Wait until there is an entry to keep, or there never will be."""

@@ -60,7 +60,7 @@ class Identify(Ask["Identity"], frozen=True):
 
 
 class Look(Ask[Complete | Failed | None], frozen=True):
-    """How the run ended; None while it is going."""
+    """How the run ended, as soon as its readers may know; None before."""
 
 
 class Cancel(Ask[bool], frozen=True):
@@ -207,6 +207,7 @@ class Run(Actor):
         self._keeping = trio.CancelScope(shield=True)
         self._kept = journal is None
         """Whether nothing more will be kept."""
+        self._reported = False
         self._over = trio.Event()
         """Set once the work has ended and all its events are kept."""
         self._closed = trio.Event()
@@ -227,7 +228,7 @@ class Run(Actor):
             case Identify():
                 return self._identity
             case Look():
-                return self._recorder.outcome
+                return self._recorder.outcome if self._recorder.log.is_told else None
             case Cancel():
                 going = self._recorder.outcome is None
                 self._cut(Failed(Code.CANCELLED, "the run was cancelled"))
@@ -311,8 +312,7 @@ class Run(Actor):
                     broken = not await self._keep_all(self._journal)
             finally:
                 self._kept = True
-                if self._recorder.outcome is not None:
-                    self._report()
+                self._report()
         await log.wait_after(sys.maxsize)
         self._over.set()
         if broken and self._journal is not None and isinstance(self._recorder.outcome, Failed):
@@ -380,7 +380,11 @@ class Run(Actor):
         self._readers.announce()
 
     def _report(self) -> None:
+        """Report the end, once: as it was told."""
         outcome = self._recorder.outcome
+        if self._reported or outcome is None:
+            return
+        self._reported = True
         self._observe(
             RunEnded(
                 run_id=self._identity.run_id,

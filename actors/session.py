@@ -80,6 +80,8 @@ class Session(Actor):
         self._begun = 0
         self._heard = False
         """Whether the agent has begun to answer the turn in hand."""
+        self._held = False
+        """Whether that turn went to a process that held the conversation already, and may have died since."""
         self._turns = trio.Lock()
 
     @property
@@ -161,7 +163,7 @@ class Session(Actor):
     async def _turn(self, begin: Begin, emit: Emit[list[Event]]) -> None:
         """Run a turn; a conversation that the agent cannot take up again is told to it anew, once."""
         await self._recall()
-        self._heard = False
+        self._heard = self._held = False
         if self._conversation is not None:
             try:
                 await self._resume(begin, emit)
@@ -175,12 +177,13 @@ class Session(Actor):
 
     async def _resume(self, begin: Begin, emit: Emit[list[Event]]) -> None:
         """Go on with the conversation; in another process, if the one that held it turns out to be dead."""
-        held = self._runner is not None
+        self._held = self._runner is not None
         try:
             await self._attempt(begin, begin.prompt, self._conversation, emit)
         except Refusal as refusal:
-            if refusal.code is not Code.CRASHED or self._heard or not held:
+            if refusal.code is not Code.CRASHED or self._heard or not self._held:
                 raise
+            self._held = False
             await self._attempt(begin, begin.prompt, self._conversation, emit)
 
     async def _attempt(
@@ -210,6 +213,9 @@ class Session(Actor):
         return replace(prompt, text=with_history(history, prompt.text))
 
     async def _pass_on(self, begin: Begin, batch: Batch, emit: Emit[list[Event]]) -> None:
+        first = batch.events[0]
+        if self._held and not self._heard and isinstance(first, Failed) and first.code is Code.CRASHED:
+            raise Refusal(first.code, first.message)
         self._heard = True
         if batch.conversation != self._conversation:
             if self._memory is not None:

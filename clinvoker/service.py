@@ -165,12 +165,18 @@ class Service:
     async def follow(self, run_id: str, caller: str, after: int = 0) -> Follower:
         """Follow a run from entry `after` on. Raises `Refusal` if the caller has no such run."""
         run = await self.runs.ask(Find(run_id))
+        died: ActorDied | None = None
         if run is not None:
-            with suppress(ActorDied):  # it has ended in this moment, and is stored
+            try:
                 identity = await run.ask(Identify())
                 if identity.owner == caller:
                     return Follower(identity, self.store, await run.stream(Follow(after)), after)
-        record = await self.stored_run(run_id, caller)
+            except ActorDied as death:
+                died = death
+        # One that has ended in this moment is stored; one that has crashed may not be.
+        record = await self.store.run(run_id, caller)
+        if record is None:
+            raise died or _no_run(run_id)
         identity = Identity(record.id, record.session or "", record.backend, owner=caller)
         return Follower(identity, self.store, None, after)
 
@@ -196,7 +202,7 @@ class Service:
         """The caller's run of that id, as it is stored. Raises `Refusal`."""
         record = await self.store.run(run_id, caller)
         if record is None:
-            raise Refusal(Code.NOT_FOUND, f"no run {run_id}", param="run_id")
+            raise _no_run(run_id)
         return record
 
     # Sessions.
@@ -392,6 +398,10 @@ class Service:
     def _release(self, place: tuple[str, str], claim: _Claim) -> None:
         if self._claims.get(place) is claim:
             del self._claims[place]
+
+
+def _no_run(run_id: str) -> Refusal:
+    return Refusal(Code.NOT_FOUND, f"no run {run_id}", param="run_id")
 
 
 def _check_same(call: PromptCall, body_hash: bytes) -> None:

@@ -48,7 +48,12 @@ def anthropic_error(fault: Fault) -> tuple[int, dict[str, Any]]:
     kind = _ANTHROPIC.get(fault.status) or (
         "api_error" if fault.status >= _SERVER else "invalid_request_error"
     )
-    return fault.status, {"type": kind, "message": fault.message}
+    message = fault.message
+    if fault.code == Code.CONTEXT_TOO_LONG and _PROMPT_TOO_LONG not in message.lower():
+        message = (
+            f"{_PROMPT_TOO_LONG}: {message}"  # Claude Code knows it by these words, and shortens its history
+        )
+    return fault.status, {"type": kind, "message": message}
 
 
 def _openai(fault: Fault, request_id: str) -> tuple[int, dict[str, Any]]:
@@ -62,6 +67,7 @@ def _anthropic(fault: Fault, request_id: str) -> tuple[int, dict[str, Any]]:
 
 
 _SERVER = 500
+_PROMPT_TOO_LONG = "prompt is too long"
 _TOO_LONG = "input tokens exceed the configured limit"
 _DIALECTS: dict[str, Callable[[Fault, str], tuple[int, dict[str, Any]]]] = {
     OPENAI: _openai,

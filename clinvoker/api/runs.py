@@ -87,12 +87,13 @@ async def _describe(service: Service, run_id: str) -> RunInfo:
         with suppress(ActorDied):
             identity, outcome = await live.ask(Identify()), await live.ask(Look())
             record = await service.store.run(run_id, caller())
-            if record is None:
-                # Not stored yet, or never to be.
-                status = "running" if outcome is None else _status(outcome)
-                told = UNSET if outcome is None else msgspec.Raw(msgspec.json.encode(outcome))
-                return RunInfo(run_id, identity.session_id, identity.backend, status, outcome=told)
-            return _stored(record)
+            if record is not None and (record.status != "running" or outcome is None):
+                return _stored(record)
+            # Not stored yet, or never to be; or it could not be stored that it has ended.
+            began = UNSET if record is None else record.began
+            status = "running" if outcome is None else _status(outcome)
+            told = UNSET if outcome is None else msgspec.Raw(msgspec.json.encode(outcome))
+            return RunInfo(run_id, identity.session_id, identity.backend, status, began, outcome=told)
     return _stored(await service.stored_run(run_id, caller()))
 
 

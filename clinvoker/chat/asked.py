@@ -42,6 +42,8 @@ class Asked(Struct, frozen=True):
     stop: tuple[str, ...] = ()
     body_hash: bytes = b""
     number: int = 0
+    follows: str = ""
+    """The session that has had exactly the chat's history, where that is known."""
     fresh: bool = False
     """The client says that it never sent this before: it joins no run in flight."""
     detach: bool = False
@@ -70,10 +72,13 @@ def line_of(asked: Asked, can: Capabilities) -> Line:
     return Line(scope_of("said", place, asked.chat.system), named, asked.source.latest)
 
 
-def flight_of(asked: Asked) -> bytes | None:
-    """What is equal when the same request is sent again; None: it is none that was sent before."""
-    if asked.fresh and not asked.source.name and not asked.wishes.session:
-        return None
+def may_be_again(asked: Asked) -> bool:
+    """Whether the request can be one that was sent before: not all clients that say that it is none can be believed."""
+    return not asked.fresh or bool(asked.source.name or asked.wishes.session)
+
+
+def flight_of(asked: Asked) -> bytes:
+    """What is equal when the same request is sent again."""
     parts = (asked.caller, asked.source.name, asked.wishes, asked.number)
     return hashlib.sha256(scope_of(*parts) + asked.body_hash).digest()
 

@@ -41,6 +41,11 @@ class CheckedRun:
         del patience
         await self.collect()
 
+    async def more(self, patience: float) -> bool:
+        """Wait for the answer, too."""
+        await self.opening(patience)
+        return True
+
     async def collect(self) -> Answer:
         """The answer, once it satisfies the schema. Raises `Refusal`."""
         if self._answer is None:
@@ -50,6 +55,8 @@ class CheckedRun:
             self._answer = (
                 _as_answer(text, first.complete) if fault is None else await self._repaired(first, fault)
             )
+            # What the client knows of: its own message, and the right answer.
+            self._chats.file(self._asked, self._run.identity.session_id, self._answer.text)
         return self._answer
 
     def __aiter__(self) -> AsyncIterator[list[Event]]:
@@ -60,7 +67,7 @@ class CheckedRun:
             raise StopAsyncIteration
         answer = await self.collect()
         self._told = True
-        return [Message(answer.text), answer.complete]
+        return list(answer.events)
 
     async def _repaired(self, first: Answer, fault: str) -> Answer:
         chat = self._asked.chat
@@ -75,14 +82,13 @@ class CheckedRun:
         if still is not None:
             message = f"the agent's answer does not satisfy the schema, even when told so: {still}"
             raise ActedRefusal(Code.BACKEND_ERROR, message)
-        # What the client knows of: its own message, and the right answer.
-        self._chats.file(self._asked, self._run.identity.session_id, text)
         usage = _sum(first.complete.token_usage, second.complete.token_usage)
         return _as_answer(text, replace(second.complete, token_usage=usage))
 
 
 def _as_answer(text: str, complete: Complete) -> Answer:
-    return Answer(text, "", replace(complete, output=text))
+    whole = replace(complete, output=text)
+    return Answer(text, "", whole, (Message(text), whole))
 
 
 def _sum(one: Usage, other: Usage) -> Usage:

@@ -27,17 +27,17 @@ class Chat(Struct, frozen=True):
     newest: Said
 
 
-def make_chat(system: Iterable[str], messages: Sequence[Said]) -> Chat:
+def make_chat(system: Iterable[str], messages: Sequence[Said], param: str = "messages") -> Chat:
     """Return the chat of these messages; those of one side that follow one another are one.
 
     `system` are the texts of the system prompt. Raises `Refusal` if the user does not have the last word.
     """
     said = _merged(messages)
     if not said or said[-1].role != "user":
-        message = "messages must end with one of the user's"
-        raise Refusal(Code.INVALID_REQUEST, message, param="messages")
+        message = f"{param} must end with a message of the user's"
+        raise Refusal(Code.INVALID_REQUEST, message, param=param)
     if not said[-1].text and not said[-1].images:
-        raise Refusal(Code.INVALID_REQUEST, "the last message is empty", param="messages")
+        raise Refusal(Code.INVALID_REQUEST, "the last message is empty", param=param)
     return Chat("\n\n".join(text for text in system if text), tuple(said[:-1]), said[-1])
 
 

@@ -34,12 +34,17 @@ class Flights:
             if self._flights.get(key) is flight:
                 break
         # Decided without a wait in between: of two that come together, the second waits for the first.
+        self.begin(key)
+        return None
+
+    def begin(self, key: bytes) -> None:
+        """This request is to start a run, whatever else is in flight; `started` or `failed` must follow."""
+        if before := self._flights.pop(key, None):
+            before.decided.set()  # who waits for it waits for this one
         self._flights[key] = _Flight()
-        self._flights.move_to_end(key)
         while len(self._flights) > MOST:
             _, oldest = self._flights.popitem(last=False)
             oldest.decided.set()
-        return None
 
     def started(self, key: bytes, started: Started) -> None:
         """The request has its run."""

@@ -25,6 +25,8 @@ class Answer(Struct, frozen=True):
     text: str
     thinking: str
     complete: Complete
+    events: tuple[Event, ...]
+    """All that it came in."""
 
 
 class Reply(Protocol):
@@ -49,6 +51,10 @@ class Reply(Protocol):
 
         Raises `Refusal` if the turn failed, and nothing of it is to be written.
         """
+        ...
+
+    async def more(self, patience: float) -> bool:
+        """Wait for the next batch, but no longer than that; returns whether it is there."""
         ...
 
     async def collect(self) -> Answer:
@@ -110,16 +116,24 @@ class ChatRun:
         if not self._heard and self._waiting and isinstance(failed := self._last, Failed):
             raise refusal_of(failed, begun=self._began, heard=False)
 
+    async def more(self, patience: float) -> bool:
+        """Wait for the next events, but no longer than that (`Reply`)."""
+        if not self._waiting and not self._over:
+            with trio.move_on_after(patience):
+                await self._wait_page()
+        return bool(self._waiting) or self._over
+
     async def collect(self) -> Answer:
         """The whole answer. Raises `Refusal` if there is none."""
-        thinking: list[str] = []
+        events: list[Event] = []
         async for batch in self:
-            thinking.extend(event.text for event in batch if type(event) is Thinking)
+            events += batch
             last = batch[-1]
             if isinstance(last, Failed):
                 raise refusal_of(last, begun=self._began, heard=self._heard)
             if isinstance(last, Complete):
-                return Answer("".join(self._said), "".join(thinking), last)
+                thinking = "".join(event.text for event in events if type(event) is Thinking)
+                return Answer("".join(self._said), thinking, last, tuple(events))
         raise AssertionError("a follower never ends without a last event")
 
     def __aiter__(self) -> "ChatRun":

@@ -3,7 +3,7 @@
 from actors.driver import Capabilities
 from actors.errors import Code, Refusal
 from actors.messages import Complete
-from clinvoker.chat.asked import Asked, flight_of, line_of, next_call, opening_call
+from clinvoker.chat.asked import Asked, flight_of, line_of, may_be_again, next_call, opening_call
 from clinvoker.chat.checked import CheckedRun
 from clinvoker.chat.conversation import Said
 from clinvoker.chat.flights import Flights
@@ -30,16 +30,15 @@ class Chats:
         `Refusal` for a turn that did not begin.
         """
         run = await self._join(asked)
-        if asked.schema is None or self._can(asked).schema:
+        if asked.schema is None or self.can(asked).schema:
             return run
         return CheckedRun(self, asked, run, asked.schema)
 
     async def _join(self, asked: Asked) -> ChatRun:
         key = flight_of(asked)
-        if key is None:
-            return await self._start(asked, None)
-        joined = await self._flights.join(key, asked.caller)
-        if joined is not None:
+        if not may_be_again(asked):
+            self._flights.begin(key)
+        elif (joined := await self._flights.join(key, asked.caller)) is not None:
             return await self._follow(asked, joined)
         try:
             return await self._start(asked, key)
@@ -52,23 +51,29 @@ class Chats:
         return await self._start(asked, None)
 
     def file(self, asked: Asked, session: str, answer: str) -> None:
-        """The session has had the chat and this answer to it: it is the one to go on in."""
+        """The session has had the chat and this answer to it: it is the one to go on in.
+
+        One that was asked for by its id may have had more.
+        """
+        if asked.wishes.session:
+            return
         chat = asked.chat
         said = (*chat.history, chat.newest, Said("assistant", answer))
         self._lineage.file(session, self._line(asked).keys(said))
 
     def _line(self, asked: Asked) -> Line:
-        return line_of(asked, self._can(asked))
+        return line_of(asked, self.can(asked))
 
-    def _can(self, asked: Asked) -> Capabilities:
+    def can(self, asked: Asked) -> Capabilities:
+        """What the agent that is asked can do."""
         return self.service.backends[asked.choice.backend].driver.capabilities
 
     async def _start(self, asked: Asked, key: bytes | None) -> ChatRun:
-        can = self._can(asked)
+        can = self.can(asked)
         if asked.wishes.session:
             return await self._begun(asked, next_call(asked, can, asked.wishes.session), key)
         line, history = self._line(asked), asked.chat.history
-        session = self._lineage.take(line.wanted(history))
+        session = asked.follows or self._lineage.take(line.wanted(history))
         if session is not None:
             try:
                 return await self._begun(asked, next_call(asked, can, session), key)
@@ -97,8 +102,7 @@ class Chats:
             await self.service.cancel(run_id, asked.caller)
 
         def ended(complete: Complete) -> None:
-            if not asked.wishes.session:
-                self.file(asked, started.identity.session_id, complete.output)
+            self.file(asked, started.identity.session_id, complete.output)
 
         return ChatRun(
             started.identity,

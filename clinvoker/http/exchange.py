@@ -21,10 +21,6 @@ logger = logging.getLogger(__name__)
 _current: ContextVar["Exchange"] = ContextVar("clinvoker_http_exchange")
 
 
-class BrokenOff(Exception):  # noqa: N818 - not an error of ours: the caller was told of one, and must see it
-    """Raised by a response's body that ends too soon, and has said why: the connection is cut, nothing is logged."""
-
-
 def current() -> "Exchange | None":
     """Return the exchange in whose context this code runs, or None (the test client has none)."""
     return _current.get(None)
@@ -32,13 +28,6 @@ def current() -> "Exchange | None":
 
 class CutShort(Exception):  # noqa: N818 - no error of the app's: it says so on purpose
     """The response ends here, without its last chunk; the caller has been told why."""
-
-
-def _on_purpose(error: Exception) -> bool:
-    """Whether that is a `CutShort` and nothing else, as the frameworks between here and there wrap it."""
-    if isinstance(error, ExceptionGroup):
-        return error.split(CutShort)[1] is None
-    return isinstance(error, CutShort)
 
 
 class Exchange:
@@ -84,7 +73,7 @@ class Exchange:
                 with self.stack:
                     await self._app(self._scope, self.inbox.get, self.send)
             except Exception as error:
-                if not _only_broken_off(error):
+                if not _on_purpose(error):
                     logger.exception("the app failed: %s %r", self._scope["type"], self._scope["path"])
             finally:
                 self._beating.cancel()
@@ -166,8 +155,9 @@ class Exchange:
                     self._spoke = trio.current_time()
 
 
-def _only_broken_off(error: Exception) -> bool:
-    if isinstance(error, ExceptionGroup):  # quart-trio's nursery
+def _on_purpose(error: Exception) -> bool:
+    """Whether that is a `CutShort` and nothing else, as the frameworks between here and there wrap it."""
+    if isinstance(error, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", error)
-        return all(_only_broken_off(each) for each in group.exceptions)
-    return isinstance(error, BrokenOff)
+        return all(_on_purpose(each) for each in group.exceptions)
+    return isinstance(error, CutShort)

@@ -114,3 +114,93 @@ def test_whatever_may_be_long_counts(event):
         log.append([event], "echo", "ses_1")
     with pytest.raises(Refusal):
         log.after(0, 1)
+
+
+# What is kept elsewhere.
+
+
+def kept(limit=LARGE):
+    return Log("run_1", limit, awaits_keeping=True)
+
+
+def say(log, *texts):
+    log.append([Message(text) for text in texts], "echo", "ses_1")
+
+
+async def test_readers_see_an_entry_only_when_it_is_kept():
+    log = kept()
+    say(log, "a", "b", "c")
+    assert (log.visible, log.after(0, 10)) == (0, [])
+    assert numbers(log.unkept(2)) == [1, 2]
+    log.keep(2)
+    assert numbers(log.after(0, 10)) == [1, 2]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.wait_after, 2)
+        await settle()
+        assert numbers(log.unkept(10)) == [3]
+        log.keep(3)
+    assert numbers(log.after(2, 10)) == [3]
+
+
+async def test_the_end_is_seen_only_when_it_is_kept():
+    log = kept()
+    say(log, "a")
+    log.end()
+    with trio.move_on_after(0) as waiting:
+        await log.wait_after(1)
+    assert waiting.cancelled_caught
+    log.keep(1)
+    await log.wait_after(1)
+    await log.wait_unkept()
+    assert log.unkept(10) == []
+
+
+def test_what_is_not_kept_is_never_dropped():
+    log = kept(limit=10 * ENTRY_COST)
+    say(log, *"x" * 100)
+    assert (log.dropped, numbers(log.unkept(1000))) == (0, list(range(1, 101)))
+    log.keep(90)
+    say(log, "y")
+    assert 0 < log.dropped < 90
+    assert numbers(log.unkept(1000)) == list(range(91, 102))
+
+
+async def test_whoever_writes_more_than_is_kept_waits_for_room():
+    log = kept(limit=10 * (ENTRY_COST + 1))
+    say(log, *"x" * 10)
+    assert log.has_room
+    say(log, "x")
+    assert not log.has_room
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.wait_room)
+        await settle()
+        log.unkept(5)
+        log.keep(5)
+        await settle()
+        assert not log.has_room, "the rest is yet to be given out"
+        log.unkept(100)
+        log.keep(11)
+    assert log.has_room
+
+
+@pytest.mark.parametrize("seq", [0, 1, 3])
+async def test_given_up_it_takes_back_what_nobody_saw_and_the_numbers_go_on_without_a_gap(seq):
+    log = kept()
+    say(log, "a", "b", "c")
+    log.end()
+    log.unkept(10)
+    log.keep(seq)
+    log.give_up_keeping()
+    assert (log.last, log.ended, log.has_room) == (seq, False, True)
+    say(log, "the end")
+    log.end()
+    assert numbers(log.after(0, 10)) == list(range(1, seq + 2))
+    await log.wait_after(seq + 1)
+
+
+def test_given_up_its_size_is_that_of_what_is_left():
+    log = kept(limit=100_000)
+    say(log, "x" * 90_000)
+    log.give_up_keeping()
+    say(log, *["y" * 1000] * 50)
+    assert (log.last, log.dropped) == (50, 0)

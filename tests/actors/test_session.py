@@ -8,7 +8,7 @@ from actors.errors import ActorDied, Code, Refusal
 from actors.lease import Close, Lease, Released, Verdict
 from actors.messages import Complete, Failed, Message, Options, Prompt
 from actors.runner import Batch, Turn
-from actors.session import UNUSED, Begin, Describe, Description, Session
+from actors.session import LINE, UNUSED, Begin, Describe, Description, Session
 from tests.actors.support import CancelAtStep, Records, running, settle
 
 
@@ -347,3 +347,261 @@ async def test_a_turn_cancelled_at_any_step_leaves_the_session_ready_and_the_run
             assert world.agent.turns[-1].prompt.text == "last"
             assert world.records == []
     assert step > 15
+
+
+# Its memory.
+
+
+class Memory:
+    """What is remembered, in the open."""
+
+    def __init__(self, conversation=None, history=()):
+        self.remembered = conversation
+        self.said = list(history)
+        self.refusal = None
+        self.asked = 0
+
+    async def conversation(self):
+        self.asked += 1
+        if self.refusal:
+            raise self.refusal
+        return self.remembered
+
+    async def set_conversation(self, conversation):
+        if self.refusal:
+            raise self.refusal
+        self.remembered = conversation
+
+    async def history(self):
+        return self.said
+
+
+class Remembering(World):
+    def __init__(self, memory):
+        super().__init__()
+        self.memory = memory
+
+    async def __aenter__(self):
+        await super().__aenter__()
+        await settle()
+        described = Description("ses_2", "echo", self.options)
+        self._running.append(running(Session(described, self.pool.ref, self.memory), self.records))
+        self.session = await self._running[-1].__aenter__()
+        return self
+
+
+async def test_it_takes_up_what_is_remembered_once_and_late(autojump_clock):
+    memory = Memory("old")
+    async with Remembering(memory) as world:
+        assert memory.asked == 0
+        memory.remembered = "conv"
+        await world.turn()
+        await world.turn("again")
+        assert memory.asked == 1
+        assert [lease.resume for lease in world.pool.leases] == ["conv", "conv"]
+
+
+async def test_a_new_conversation_is_remembered_before_its_first_event_is_told(autojump_clock):
+    memory = Memory()
+    async with Remembering(memory) as world:
+        with closing(await world.begin()) as batches:
+            await batches.next()
+            assert memory.remembered == "conv"
+
+
+class Forgetful(Agent):
+    """Knows no conversation of before."""
+
+    code = Code.NOT_FOUND
+
+    async def produce(self, message, emit):
+        if message.resume == "old":
+            self.turns.append(message)
+            raise Refusal(self.code, "no such conversation")
+        await super().produce(message, emit)
+
+
+@pytest.mark.parametrize("code", [Code.NOT_FOUND, Code.UNSUPPORTED])
+async def test_an_agent_that_cannot_resume_is_told_the_history_once(code, autojump_clock):
+    memory = Memory("old", [("one", "1"), ("two", "2")])
+    world = Remembering(memory)
+    world.agent = Forgetful()
+    world.agent.ends = Complete("end_turn")
+    world.agent.code = code
+    async with world:
+        await world.turn("three")
+        await world.turn("four")
+    first, second, third = world.agent.turns
+    assert (first.prompt.text, first.resume) == ("three", "old")
+    assert second.resume is None
+    assert "<user>one</user>" in second.prompt.text
+    assert second.prompt.text.endswith("three")
+    assert third.prompt.text == "four"
+    assert memory.remembered == "conv"
+
+
+async def test_where_resuming_fails_otherwise_nothing_is_forgotten(autojump_clock):
+    memory = Memory("old", [("one", "1")])
+    world = Remembering(memory)
+    world.agent = Forgetful()
+    world.agent.code = Code.NOT_LOGGED_IN
+    async with world:
+        with pytest.raises(Refusal, match="no such conversation"):
+            await world.turn("two")
+        assert len(world.agent.turns) == 1
+    assert memory.remembered == "old"
+
+
+async def test_a_conversation_is_not_forgotten_before_there_is_a_new_one(autojump_clock):
+    memory = Memory("old", [("one", "1")])
+    world = Remembering(memory)
+    world.agent = Forgetful()
+    world.agent.ends = Refusal(Code.BACKEND_OVERLOADED, "later")
+    async with world:
+        with pytest.raises(Refusal, match="later"):
+            await world.turn("two")
+    assert memory.remembered == "old"
+
+
+@pytest.mark.parametrize("code", [Code.STORAGE, Code.NOT_FOUND])
+async def test_what_cannot_be_remembered_fails_its_turn_and_nothing_is_asked_twice(code, autojump_clock):
+    """NOT_FOUND: the session was deleted in this moment. That is no conversation to tell anew."""
+    memory = Memory("old", [("one", "1")])
+    async with Remembering(memory) as world:
+
+        async def refuse(_):
+            raise Refusal(code, "cannot be kept")
+
+        memory.set_conversation = refuse
+        with pytest.raises(Refusal, match="cannot be kept"):
+            await world.turn("two")
+        await trio.sleep(3)
+        assert len(world.agent.turns) == 1
+
+
+async def test_a_new_session_that_cannot_be_remembered_ends(autojump_clock):
+    memory = Memory()
+    async with Remembering(memory) as world:
+
+        async def refuse(_):
+            raise Refusal(Code.STORAGE, "cannot be kept")
+
+        memory.set_conversation = refuse
+        with pytest.raises(Refusal, match="cannot be kept"):
+            await world.turn("one")
+        await world.session.ended.wait()
+        assert trio.current_time() < UNUSED / 2
+
+
+async def test_a_process_that_died_unseen_is_replaced_and_the_turn_goes_on(world, autojump_clock):
+    async with world:
+        await world.turn()
+        async with running(Agent()) as dead:
+            await dead.child.stop()
+        alive, world.pool.runner = world.pool.runner, dead.ref
+
+        async def lend(message, emit, lend=world.pool.produce):
+            leased = len(world.pool.leases)
+            if leased > 1:
+                world.pool.runner = alive
+            await lend(message, emit)
+
+        world.pool.produce = lend
+        assert await world.turn("again") == [Message("again"), Complete("end_turn")]
+
+
+# Turns in line.
+
+
+def in_line(world, text):
+    return world.session.ref.stream(Begin(Prompt(text), approve, queue=True))
+
+
+async def test_turns_in_line_run_in_their_order_each_announced_by_an_empty_batch(world, autojump_clock):
+    order = []
+
+    async def wait(text):
+        with closing(await in_line(world, text)) as batches:
+            assert await batches.next() == []
+            order.append(text)
+            async for _ in batches:
+                pass
+
+    async with world:
+        world.agent.wind_down = 1.0
+        async with trio.open_nursery() as nursery:
+            for text in "abcde":
+                nursery.start_soon(wait, text)
+                await settle()
+            with pytest.raises(Refusal) as caught:
+                await world.begin()
+            assert caught.value.code is Code.SESSION_BUSY
+    assert order == list("abcde")
+
+
+async def test_the_line_is_bounded_and_who_leaves_makes_room(world, autojump_clock):
+    async with world:
+        world.agent.ends = None
+        with closing(await world.begin()):
+            await settle()
+            waiting = [await in_line(world, "x") for _ in range(LINE)]
+            with pytest.raises(Refusal, match="16 turns wait"):
+                await in_line(world, "x")
+            waiting.pop().close()
+            await settle()
+            waiting.append(await in_line(world, "x"))
+            for batches in waiting:
+                batches.close()
+        await trio.sleep(5)
+        world.agent.ends = Complete("end_turn")
+        assert len(await world.turn("last")) == 2
+
+
+async def test_one_who_leaves_the_line_does_not_end_a_session_whose_first_turn_is_in_hand(
+    world, autojump_clock
+):
+    async with world:
+        world.pool.produce = slow_to_lend(world.pool.produce)
+        with closing(await world.begin("first")) as batches:
+            waiting = await in_line(world, "second")
+            waiting.close()
+            await settle()
+            assert not world.session.ended.is_set()
+            assert await batches.next() == [Message("first")]
+
+
+def slow_to_lend(produce):
+    async def lend(message, emit):
+        await trio.sleep(1)
+        await produce(message, emit)
+
+    return lend
+
+
+async def test_a_first_turn_that_fails_does_not_take_those_in_line_along(world, autojump_clock):
+    async with world:
+        world.pool.refusal = Refusal(Code.BUSY, "no process")
+        first = await world.begin("first")
+        waiting = await in_line(world, "second")
+        with pytest.raises(Refusal):
+            await first.next()
+        world.pool.refusal = None
+        with closing(waiting):
+            assert await waiting.next() == []
+            assert await waiting.next() == [Message("second")]
+
+
+async def test_evicted_it_stays_for_those_in_line(world, autojump_clock):
+    async with world:
+        await world.turn()
+        world.agent.ends = None
+        with closing(await world.begin()) as batches:
+            await batches.next()
+            waiting = await in_line(world, "next")
+            await world.session.ref.tell(Released(world.runner, died=False))
+            batches.close()
+            await trio.sleep(2)
+            world.agent.ends = Complete("end_turn")
+            with closing(waiting):
+                assert await waiting.next() == []
+                assert await waiting.next() == [Message("next")]

@@ -4,10 +4,12 @@ import anthropic
 import pytest
 
 from tests.api.conftest import ABSENT
+from tests.daemon.support import Model, backends
 from tests.support.client import Client
-from tests.support.daemon import Daemon, scripted
+from tests.support.daemon import Daemon, scripted, wait_until
 
 KEY = "sesame-anthropic-key"
+AGENTS = ("claude", "codex")
 BACKENDS = {
     "echo": {},
     "scripted": scripted(),
@@ -55,3 +57,21 @@ def ask(sdk):
         return sdk.messages.create(model=model, max_tokens=256, messages=messages, **fields)
 
     return asking
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """The model server that the real agents talk to."""
+    running = Model(tmp_path_factory.mktemp("model"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def agents(model, tmp_path_factory):
+    """A daemon with the real agents."""
+    home = tmp_path_factory.mktemp("real")
+    settings = backends(model.url, home / "homes", *AGENTS)
+    with Daemon(home / "daemon", backends=settings, env={"CLINVK_API_KEY": KEY}) as daemon:
+        wait_until(lambda: len(daemon.agents()) >= len(AGENTS), 20)
+        yield daemon

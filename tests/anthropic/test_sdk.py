@@ -105,7 +105,7 @@ def test_either_way_to_give_the_key_is_taken_and_a_wrong_one_is_not(base):
 
 def test_a_model_that_is_nobodys_is_not_found(ask):
     with pytest.raises(anthropic.NotFoundError) as refused:
-        ask("hi", model="gpt-nobody-knows/x")
+        ask("hi", model="nobody")
     assert refused.value.body["error"]["type"] == "not_found_error"
     assert refused.value.response.headers["request-id"] == refused.value.body["request_id"]
 
@@ -115,10 +115,10 @@ def test_a_model_that_is_nobodys_is_not_found(ask):
     [
         ({"tools": [{"name": "look", "input_schema": SCHEMA}]}, "tools"),
         (
-            {"content": [{"type": "image", "source": {"type": "url", "url": "http://x"}}]},
+            {"content": user([{"type": "image", "source": {"type": "url", "url": "http://x"}}])},
             "messages[0].content[0]",
         ),
-        ({"content": [{"type": "text", "text": "hi"}, PICTURE]}, "images"),
+        ({"content": user([{"type": "text", "text": "hi"}, PICTURE])}, "images"),
         (
             {"output_config": {"format": {"type": "json_schema", "schema": {"type": 7}}}},
             "output_config.format",
@@ -226,3 +226,12 @@ def test_the_models_are_listed_page_by_page(sdk):
 
 def test_an_alias_for_claude_code_is_the_agent_behind_it(ask):
     assert ask("hi", model="claude-via-echo").content[0].text == "hi"
+
+
+def test_an_agent_that_does_not_satisfy_the_schema_fails_once(base):
+    wanted = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    with anthropic.Anthropic(base_url=base, api_key=KEY) as sdk:
+        with pytest.raises(anthropic.InternalServerError) as failed:
+            sdk.messages.create(model="echo", max_tokens=9, messages=user("no JSON"), output_config=wanted)
+    assert "schema" in failed.value.message
+    assert failed.value.response.headers["x-should-retry"] == "false"

@@ -10,6 +10,11 @@ HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
 MESSAGES = "/anthropic/v1/messages"
 
 
+@pytest.fixture
+def client(daemon):
+    return daemon.client
+
+
 def body(text, model="scripted", **fields):
     return {"model": model, "max_tokens": 99, "messages": [{"role": "user", "content": text}], **fields}
 
@@ -23,8 +28,8 @@ def events(raw):
     return found
 
 
-async def test_every_event_has_its_name_and_silence_is_filled_with_pings(client_of):
-    answer = await client_of.call(
+async def test_every_event_has_its_name_and_silence_is_filled_with_pings(client):
+    answer = await client.call(
         "POST", f"{MESSAGES}?beta=true", body("a{{wait:1}}b", stream=True), headers=HEADERS
     )
     told = events(answer.body)
@@ -34,8 +39,8 @@ async def test_every_event_has_its_name_and_silence_is_filled_with_pings(client_
     assert [name for name, _ in told if name != "ping"][-1] == "message_stop"
 
 
-async def test_pings_end_with_the_agent_and_the_body_is_cut(client_of):
-    async with client_of.open(
+async def test_pings_end_with_the_agent_and_the_body_is_cut(client):
+    async with client.open(
         "POST", MESSAGES, body("a{{wait:0.5}}{{exit:3}}", stream=True), headers=HEADERS
     ) as incoming:
         answer = await incoming.whole()
@@ -44,8 +49,8 @@ async def test_pings_end_with_the_agent_and_the_body_is_cut(client_of):
     assert events(answer.body)[-1][0] == "error"
 
 
-async def test_a_failure_before_the_first_word_is_a_status(client_of):
-    answer = await client_of.call(
+async def test_a_failure_before_the_first_word_is_a_status(client):
+    answer = await client.call(
         "POST", MESSAGES, body("{{error:-32000,rate limit exceeded}}", stream=True), headers=HEADERS
     )
     assert answer.status >= 400
@@ -54,32 +59,32 @@ async def test_a_failure_before_the_first_word_is_a_status(client_of):
 
 
 @pytest.mark.parametrize("path", ["/anthropic", "/anthropic/", "/anthropic/v1"])
-async def test_somebody_who_only_looks_is_answered(client_of, path):
+async def test_somebody_who_only_looks_is_answered(client, path):
     for method in ("HEAD", "GET"):
-        answer = await client_of.call(method, path, headers=HEADERS)
+        answer = await client.call(method, path, headers=HEADERS)
         assert answer.status == 200
 
 
-async def test_every_error_is_in_anthropics_words(client_of):
+async def test_every_error_is_in_anthropics_words(client):
     for method, path, what, status, kind in (
         ("GET", "/anthropic/v1/nowhere", None, 404, "not_found_error"),
         ("GET", MESSAGES, None, 405, "invalid_request_error"),
         ("POST", MESSAGES, {"model": "echo"}, 400, "invalid_request_error"),
         ("POST", MESSAGES, b"{", 400, "invalid_request_error"),
     ):
-        answer = await client_of.call(method, path, what, headers=HEADERS)
+        answer = await client.call(method, path, what, headers=HEADERS)
         assert answer.status == status
         assert answer.json["type"] == "error"
         assert answer.json["error"]["type"] == kind
         assert answer.json["request_id"] == answer.headers["request-id"]
 
 
-async def test_a_session_that_the_client_names_goes_on(client_of):
+async def test_a_session_that_the_client_names_goes_on(client):
     headers = {**HEADERS, "x-claude-code-session-id": "5f0c"}
     said = [{"role": "user", "content": "one"}]
     seen = set()
     for _ in range(3):
-        answer = await client_of.call(
+        answer = await client.call(
             "POST", MESSAGES, {**body("", model="kept"), "messages": said}, headers=headers
         )
         seen.add(answer.headers["x-clinvoker-session"])
@@ -90,6 +95,26 @@ async def test_a_session_that_the_client_names_goes_on(client_of):
     assert len(seen) == 1
 
 
-@pytest.fixture
-def client_of(daemon):
-    return daemon.client
+RETRIED = "x-stainless-retry-count"
+
+
+async def begun(client, text, headers, **fields):
+    """Ask, see the answer begin, and leave; returns the run."""
+    async with client.open("POST", MESSAGES, body(text, stream=True, **fields), headers=headers) as incoming:
+        assert incoming.status == 200
+        await incoming.chunk()
+        return incoming.headers["x-clinvoker-run"]
+
+
+async def test_a_retry_joins_the_run_in_flight_and_a_new_request_does_not(client):
+    first = await begun(client, "a{{wait:1}}b", {**HEADERS, RETRIED: "0"})
+    assert await begun(client, "a{{wait:1}}b", {**HEADERS, RETRIED: "1"}) == first
+    assert await begun(client, "a{{wait:1}}b", {**HEADERS, RETRIED: "0"}) != first
+
+
+async def test_the_repetition_without_a_stream_joins_the_run_in_flight(client):
+    headers = {**HEADERS, RETRIED: "0", "x-claude-code-session-id": "77aa"}
+    first = await begun(client, "a{{wait:0.6}} b", headers)
+    answer = await client.call("POST", MESSAGES, body("a{{wait:0.6}} b", stream=False), headers=headers)
+    assert answer.headers["x-clinvoker-run"] == first
+    assert answer.json["content"][0]["text"] == "a b"

@@ -7,7 +7,7 @@ import trio
 from msgspec import UNSET
 
 from actors.errors import ActorDied, Code, Refusal
-from actors.messages import Failed, as_failed
+from actors.messages import Failed, as_failed, as_refusal
 from clinvoker.api.app import make_app
 from clinvoker.api.errors import TABLE, render, status_of, type_of, typed
 from clinvoker.api.guard import Guard

@@ -29,7 +29,9 @@ def test_a_name_leads_to_its_backend(name, choice):
     assert resolve(BACKENDS, name) == choice
 
 
-@pytest.mark.parametrize("name", ["", "gemini", "gemini/pro", "llama", "claude/", "/x", "claude/--flag", "CLAUDE"])
+@pytest.mark.parametrize(
+    "name", ["", "gemini", "gemini/pro", "llama", "claude/", "/x", "claude/--flag", "CLAUDE"]
+)
 def test_a_name_that_is_nobodys_never_falls_to_somebody(name):
     with pytest.raises(Refusal) as refused:
         resolve(BACKENDS, name)

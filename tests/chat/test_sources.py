@@ -51,6 +51,8 @@ def test_the_session_in_a_user_id_is_found_as_claude_code_writes_it(user_id, nam
     assert source_of({}, {"metadata": {"user_id": user_id}}).name == name
 
 
-@pytest.mark.parametrize("body", [{}, {"metadata": 3}, {"session_id": ["x"]}, {"session_id": "x" * (MOST + 1)}])
+@pytest.mark.parametrize(
+    "body", [{}, {"metadata": 3}, {"session_id": ["x"]}, {"session_id": "x" * (MOST + 1)}]
+)
 def test_what_is_no_id_names_nothing(body):
     assert source_of({}, body) == Source()

@@ -35,7 +35,10 @@ def test_what_cannot_begin_a_sequence_is_not_held_up():
     assert [stopping.feed(piece) for piece in ("one", " S", "o")] == ["one", " ", "So"]
 
 
-@given(st.lists(st.text("ab", max_size=3), max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3))
+@given(
+    st.lists(st.text("ab", max_size=3), max_size=12),
+    st.lists(st.text("ab", min_size=1, max_size=3), max_size=3),
+)
 def test_no_cutting_of_the_pieces_makes_a_difference(pieces, stop):
     text, _ = passed(stop, pieces)
     whole = "".join(pieces)

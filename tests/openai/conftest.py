@@ -1,5 +1,6 @@
 """The official SDK against a real daemon: echo and the scripted agent, and claude over the fake model."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import openai
@@ -7,7 +8,10 @@ import pytest
 
 from tests.daemon.support import Model, backends
 from tests.support.client import Client
-from tests.support.daemon import Daemon, scripted, wait_until
+from tests.support.daemon import PYTHON, Daemon, scripted, wait_until
+
+RIGHT = '{"n": 7}'
+ANSWERS = {"right": [RIGHT], "fenced": [rf"```json\n{RIGHT}\n```"], "second": ["seven", RIGHT]}
 
 
 def sdk(daemon, **settings):
@@ -58,3 +62,47 @@ def claude(real, model):
         yield SimpleNamespace(
             daemon=real, client=client, sdk=made, chat=made.chat.completions.create, model=model
         )
+
+
+@pytest.fixture(scope="session")
+def hasty(tmp_path_factory):
+    """A daemon that stands neither silence nor long messages."""
+    home = tmp_path_factory.mktemp("hasty")
+    limits = {"heartbeat_secs": 0.1, "max_request_body_bytes": 4096}
+    with Daemon(home, backends={"scripted": scripted(max_idle=4)}, **limits) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def quiet(hasty):
+    """The SDK on it."""
+    client = hasty.client = Client(hasty.client.port)
+    with sdk(hasty) as made:
+        yield SimpleNamespace(client=client, chat=made.chat.completions.create)
+
+
+@pytest.fixture(scope="session")
+def fixed(tmp_path_factory):
+    """A daemon with agents whose answers are fixed."""
+    program = [PYTHON, "-S", "-E", str(Path(__file__).with_name("fixed_agent.py"))]
+    agents = {
+        name: {"protocol": "acp", "command": [*program, *answers], "spares": 0}
+        for name, answers in ANSWERS.items()
+    }
+    with Daemon(tmp_path_factory.mktemp("fixed"), backends=agents) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def answering(fixed):
+    """The SDK on it."""
+    with sdk(fixed) as made:
+        yield SimpleNamespace(sdk=made, chat=made.chat.completions.create)
+
+
+@pytest.fixture
+def keyed(tmp_path):
+    """A daemon with two keys."""
+    keys = {"CLINVK_API_KEYS": "right,other"}
+    with Daemon(tmp_path, backends={"scripted": scripted(max_idle=4)}, env=keys) as daemon:
+        yield SimpleNamespace(client=daemon.client)

@@ -11,7 +11,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-import scripted_agent  # noqa: E402 - found by the path above
+import scripted_agent
 
 MARK = re.compile(rb"s\d+\.\d+")
 

@@ -20,9 +20,10 @@ from tests.sessions.support import (
     session,
     streaming,
 )
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, become_true
 
 SIZE = 3 << 20
+GOING = "SELECT count(*) FROM runs WHERE status = 'running'"
 
 
 @contextmanager
@@ -74,13 +75,13 @@ async def goes_on(daemon, run, seen):
     client = daemon.client
     assert (await client.get("/health")).status == 200
     assert (await ended(client, run, 20))["outcome"]["code"] == "storage_error"
+    await become_true(lambda: query(daemon, GOING) == [(0,)], 20)
     await trio.sleep(0.8)
     stored = await replay(client, run)
     assert [event | {"timestamp": ""} for event in stored] == [event | {"timestamp": ""} for event in seen]
     found = await session(client, seen[0]["session_id"])
     assert found["session"]["status"] == "error"
     assert found["turns"][-1]["error"] == "storage_error"
-    assert query(daemon, "SELECT count(*) FROM runs WHERE status = 'running'") == [(0,)]
     assert is_sound(daemon)
     answer = await prompt(client, "on and on", seen[0]["session_id"])
     assert answer.json["output"] == "on and on"
@@ -88,7 +89,9 @@ async def goes_on(daemon, run, seen):
 
 async def test_a_full_disk(tmp_path):
     with tiny_disk(tmp_path / "disk") as disk:
-        with Daemon(tmp_path / "daemon", backends={"scripted": dict(BACKENDS["scripted"])}, state=disk) as daemon:
+        with Daemon(
+            tmp_path / "daemon", backends={"scripted": dict(BACKENDS["scripted"])}, state=disk
+        ) as daemon:
             client = daemon.client
             one = await begin(client, "first")
             async with streaming(client, "w{{wait:0.5}}{{count:60000}}{{wait:30}}") as events:
@@ -161,7 +164,9 @@ async def test_a_run_in_hand_looks_ended_to_whoever_asks_while_the_store_cannot_
             check_whole(await replay(client, events.run_id))
             found = await look(client, events.run_id)
             assert (found["status"], found["outcome"]["code"]) == ("error", "storage_error")
-            assert (await client.call("POST", f"/api/v1/runs/{events.run_id}/cancel")).json["cancelled"] is False
+            assert (await client.call("POST", f"/api/v1/runs/{events.run_id}/cancel")).json[
+                "cancelled"
+            ] is False
     await goes_on(daemon, events.run_id, events.events)
 
 

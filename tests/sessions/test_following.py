@@ -117,7 +117,9 @@ async def test_a_reader_that_has_everything_gets_an_empty_end(client):
 @pytest.mark.parametrize("after", ["-1", "x", "1.5", "", "9" * 20, "²"])
 async def test_what_is_no_number_of_an_event_is_refused(client, after):
     run = await started(client, "a")
-    answer = await client.get(f"/api/v1/runs/{run}/events?after={after.encode().hex() if after == '²' else after}")
+    answer = await client.get(
+        f"/api/v1/runs/{run}/events?after={after.encode().hex() if after == '²' else after}"
+    )
     if after != "²":
         assert error_of(answer) == (400, "invalid_request", "after")
 
@@ -140,7 +142,11 @@ async def test_a_detached_run_goes_on_by_itself_and_is_found(client):
     run = await started(client, "w{{wait:0.7}}done")
     assert (await look(client, run))["status"] == "running"
     found = await ended(client, run)
-    assert (found["status"], found["backend"], found["outcome"]["output"]) == ("complete", "scripted", "wdone")
+    assert (found["status"], found["backend"], found["outcome"]["output"]) == (
+        "complete",
+        "scripted",
+        "wdone",
+    )
     assert found["began"] < found["ended"]
     await trio.sleep(0.8)
     assert await look(client, run) == found
@@ -205,14 +211,14 @@ async def test_a_run_is_found_at_the_very_moment_it_goes(client):
     """Its actor ends when the grace is over; whoever asks just then is answered from the store."""
     run = await started(client, "a b c")
     await ended(client, run)
-    with trio.move_on_after(1.2):
+    with trio.move_on_after(0.8):
         while True:
             check_whole(await replay(client, run))
             await look(client, run)
             await trio.sleep(random.uniform(0.0, 0.02))  # noqa: S311 - a pause
-    for pause in range(10):
+    for pause in range(6):
         run = await started(client, "a b c")
         await ended(client, run)
-        await trio.sleep(0.48 + pause * 0.004)
+        await trio.sleep(0.485 + pause * 0.006)
         check_whole(await replay(client, run))
         assert (await client.call("POST", f"/api/v1/runs/{run}/cancel")).json["cancelled"] is False

@@ -110,7 +110,9 @@ async def kill_and_check(daemon, times):
         daemon.wait_listening()
         await check(daemon.client, ledger, daemon)
         known = [one for one in ledger.kept if (await session(daemon.client, one))["session"]["id"] == one]
-        interrupted += query(daemon, "SELECT count(*) FROM runs WHERE CAST(outcome AS TEXT) LIKE '%interrupted%'")[0][0]
+        interrupted += query(
+            daemon, "SELECT count(*) FROM runs WHERE CAST(outcome AS TEXT) LIKE '%interrupted%'"
+        )[0][0]
         acknowledged += sum(map(len, ledger.events.values()))
     print(f"{acknowledged} events acknowledged, {interrupted} runs interrupted")  # noqa: T201 - for people
     assert acknowledged > 20 * times

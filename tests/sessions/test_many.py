@@ -12,8 +12,20 @@ pytestmark = pytest.mark.slow
 
 FACTOR = 3
 """The machine is shared; what is promised is for a machine of one's own."""
-PAGES = ["", "?offset=99900", "?backend=codex&offset=30000", "?status=idle&backend=codex", "?tag=all&offset=90000"]
-SEARCHES = ["?q=word7", "?q=word7+word9", "?q=common", "?q=common&offset=90000", "?q=common&tag=all&backend=claude"]
+PAGES = [
+    "",
+    "?offset=99900",
+    "?backend=codex&offset=30000",
+    "?status=idle&backend=codex",
+    "?tag=all&offset=90000",
+]
+SEARCHES = [
+    "?q=word7",
+    "?q=word7+word9",
+    "?q=common",
+    "?q=common&offset=90000",
+    "?q=common&tag=all&backend=claude",
+]
 
 
 @pytest.mark.timeout(300)

@@ -179,4 +179,3 @@ async def test_a_hundred_sessions_continued_at_random_by_twenty_callers_lose_not
             assert turn["output"] == " ".join(prompts[:count]), seed
             assert turn["number"] == count
             assert answered.get(turn["prompt"], turn["output"]) == turn["output"]
-

@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from math import inf
+from typing import Any
 
+import msgspec
 from quart import Response, request
 
 from actors.errors import Code, Refusal
@@ -23,7 +25,7 @@ from clinvoker.chat.failure import refusal_of
 from clinvoker.chat.reading import Reply
 from clinvoker.chat.sources import source_of
 from clinvoker.chat.turn import Chats
-from clinvoker.http.exchange import BrokenOff
+from clinvoker.http.exchange import CutShort
 from clinvoker.http.stream import current_request_stack, streaming
 
 SSE = "text/event-stream; charset=utf-8"
@@ -90,9 +92,16 @@ def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -
         max_tokens=asked.max_tokens,
         schema=read_schema(asked),
         stop=tuple(asked.stop_sequences or ()),
-        body_hash=hashlib.sha256(raw).digest(),
+        body_hash=_hash(raw),
         fresh=headers.get("x-stainless-retry-count") == "0",
     )
+
+
+def _hash(raw: bytes) -> bytes:
+    """What is equal when a request is sent again: Claude Code does, without the stream, when a stream broke off."""
+    fields: dict[str, Any] = msgspec.json.decode(raw)
+    fields.pop("stream", None)
+    return hashlib.sha256(b"anthropic" + msgspec.json.encode(fields)).digest()
 
 
 def _shows_thinking(asked: MessagesRequest) -> bool:
@@ -118,7 +127,7 @@ async def _frames(run: Reply, sequence: Sequence) -> AsyncIterator[bytes]:
         if events:
             yield frames(events)
         if events and isinstance(events[-1], Broken):
-            raise BrokenOff
+            raise CutShort
 
 
 def _headers(run: Reply) -> dict[str, str]:

@@ -4,6 +4,7 @@ Claude Code lists only models whose names begin with `claude` or `anthropic`: wh
 `claude-via-<name>` beside it.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -16,7 +17,8 @@ from clinvoker.chat.models import Choice
 
 VIA = "claude-via-"
 
-_SHOWN = ("claude", "anthropic")
+_SHOWN = re.compile("claude|anthropic")
+"""The names that Claude Code shows, whichever agent they stand for."""
 
 MOST = 1000
 
@@ -75,5 +77,5 @@ def page(
 def offered(backends: Mapping[str, Backend]) -> list[str]:
     """Every name in the list."""
     names = models.listed(backends)
-    hidden = [name for name in backends if not name.startswith(_SHOWN)]
+    hidden = [name for name in backends if not _SHOWN.match(name)]
     return [*names, *(VIA + name for name in hidden)]

@@ -7,12 +7,17 @@ asking       from a request to a turn
 answers      what a chat completion looks like, whole and in chunks
 chat         /chat/completions
 completions  /completions, the legacy one, mapped to chat
-streams      how a stream fails
+streams      how streams go out, and how they fail
+responses    /responses, with these:
+  responses_request  what one may say
+  responses_answer   what one looks like
+  responses_stream   its events
+  responses_past     those that were made before
 """
 
 from quart_trio import QuartTrio
 
-from clinvoker.api.openai import chat, completions, models
+from clinvoker.api.openai import chat, completions, models, responses
 from clinvoker.chat.turn import Chats
 
 
@@ -21,3 +26,4 @@ def register(app: QuartTrio, chats: Chats) -> None:
     models.register(app, chats.service)
     chat.register(app, chats)
     completions.register(app, chats)
+    responses.register(app, chats)

@@ -7,7 +7,7 @@ from quart import request
 
 from actors.errors import Code, Refusal
 from clinvoker.api.exchange import caller
-from clinvoker.api.openai.requests import ChatRequest, Conversing, ResponseFormat
+from clinvoker.api.openai.requests import ChatRequest, Naming, ResponseFormat
 from clinvoker.chat.asked import Asked, wishes_of
 from clinvoker.chat.conversation import Chat
 from clinvoker.chat.models import resolve
@@ -21,11 +21,12 @@ RETRIED = "x-stainless-retry-count"
 
 def asked_of(
     service: Service,
-    told: Conversing,
+    told: Naming,
     chat: Chat,
     raw: bytes,
     *,
     max_tokens: int | None = None,
+    stop: str | list[str] | None = None,
     schema: dict[str, Any] | None = None,
 ) -> Asked:
     """The turn that a request asks for. Raises `Refusal` naming the field at fault."""
@@ -42,9 +43,9 @@ def asked_of(
         caller(),
         wishes_of(headers),
         source_of(headers, named),
-        max_tokens=max_tokens or told.max_tokens,
+        max_tokens=max_tokens,
         schema=schema,
-        stop=tuple(each for each in _listed(told.stop) if each),
+        stop=tuple(each for each in _listed(stop) if each),
         body_hash=hashlib.sha256(request.path.encode() + b"\0" + raw).digest(),
         fresh=headers.get(RETRIED) == "0",
     )

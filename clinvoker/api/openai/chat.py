@@ -51,7 +51,8 @@ def register(app: QuartTrio, chats: Chats) -> None:
             told,
             chat_of(told.messages),
             raw,
-            max_tokens=told.max_completion_tokens,
+            max_tokens=told.max_completion_tokens or told.max_tokens,
+            stop=told.stop,
             schema=schema_of(told.response_format),
         )
         replies = await begin(chats, asked, told.n or 1)

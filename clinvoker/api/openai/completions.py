@@ -57,7 +57,8 @@ def register(app: QuartTrio, chats: Chats) -> None:
         check_text(prompt, "prompt")
         if not prompt:
             raise Refusal(Code.INVALID_REQUEST, "prompt is empty", param="prompt")
-        asked = asked_of(chats.service, told, make_chat((), [Said("user", prompt)]), raw)
+        chat = make_chat((), [Said("user", prompt)])
+        asked = asked_of(chats.service, told, chat, raw, max_tokens=told.max_tokens, stop=told.stop)
         replies = await begin(chats, asked, told.n or 1)
         before = prompt if told.echo else ""
         if not told.stream:

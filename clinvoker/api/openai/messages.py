@@ -14,12 +14,12 @@ from clinvoker.chat.conversation import Chat, Said, make_chat
 _DATA = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,(.*)", re.DOTALL)
 
 
-def chat_of(messages: Sequence[ChatMessage]) -> Chat:
+def chat_of(messages: Sequence[ChatMessage], param: str = "messages") -> Chat:
     """Return the chat. Raises `Refusal` naming the part at fault."""
     system: list[str] = []
     said: list[Said] = []
     for index, message in enumerate(messages):
-        where = f"messages[{index}]"
+        where = f"{param}[{index}]"
         text, images = _content(message.content, f"{where}.content")
         check_text(text, f"{where}.content")
         match message.role:
@@ -31,7 +31,7 @@ def chat_of(messages: Sequence[ChatMessage]) -> Chat:
                 said.append(Said("assistant", _assistant(message, text)))
             case "tool" | "function":
                 said.append(Said("user", f"[result of the call {message.tool_call_id}]\n{text}", images))
-    return make_chat(system, said)
+    return make_chat(system, said, param)
 
 
 def image_of(url: str, where: str) -> Image:

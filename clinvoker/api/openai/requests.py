@@ -12,6 +12,9 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Stops = Annotated[list[str], Meta(max_length=16)]
 
 
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
 class ImageUrl(Struct, frozen=True):
     """Where a picture is: a `data:` URL."""
 
@@ -44,7 +47,7 @@ class ToolCall(Struct, frozen=True):
 class ChatMessage(Struct, frozen=True):
     """A message of the conversation."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: Role
     content: str | list[Part] | None = None
     refusal: str | None = None
     tool_calls: list[ToolCall] | None = None
@@ -70,22 +73,27 @@ class ResponseFormat(Struct, frozen=True):
     json_schema: JsonSchema | None = None
 
 
-class Conversing(Struct, frozen=True, kw_only=True):
-    """The fields that name a conversation, and those that every request has."""
+class Naming(Struct, frozen=True, kw_only=True):
+    """What every request has, and the fields that name its conversation."""
 
     model: Name
     stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = 1
-    max_tokens: Positive | None = None
-    stop: str | Stops | None = None
     metadata: Any = None
     session_id: Any = None
     prompt_cache_key: Any = None
     conversation: Any = None
 
 
-class ChatRequest(Conversing, frozen=True, kw_only=True):
+class Completing(Naming, frozen=True, kw_only=True):
+    """What both kinds of completions have."""
+
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=MOST_CHOICES)] | None = 1
+    max_tokens: Positive | None = None
+    stop: str | Stops | None = None
+
+
+class ChatRequest(Completing, frozen=True, kw_only=True):
     """`POST /chat/completions`."""
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
@@ -96,7 +104,7 @@ class ChatRequest(Conversing, frozen=True, kw_only=True):
     tool_choice: Any = None
 
 
-class CompletionRequest(Conversing, frozen=True, kw_only=True):
+class CompletionRequest(Completing, frozen=True, kw_only=True):
     """`POST /completions`."""
 
     prompt: str | Annotated[list[str], Meta(min_length=1, max_length=1)]

@@ -1,0 +1,134 @@
+"""`/responses`: made, told again from any event, cancelled."""
+
+import time
+from collections.abc import AsyncIterator
+
+from msgspec.structs import replace
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from actors.errors import Code, Refusal
+from actors.messages import Event
+from clinvoker.api.exchange import body, caller
+from clinvoker.api.exchange import reply as answer_json
+from clinvoker.api.openai.asking import asked_of
+from clinvoker.api.openai.messages import chat_of
+from clinvoker.api.openai.responses_answer import ResponseAnswer, response_id, run_of
+from clinvoker.api.openai.responses_past import history_of, look, retold
+from clinvoker.api.openai.responses_request import (
+    ResponsesRequest,
+    messages_of,
+    refuse_tools,
+    schema_of,
+)
+from clinvoker.api.openai.responses_stream import ResponseEvents, frames
+from clinvoker.api.openai.streams import headers_of, hold
+from clinvoker.api.requests import decode
+from clinvoker.chat.asked import Asked
+from clinvoker.chat.reading import Reply
+from clinvoker.chat.turn import Chats
+from clinvoker.http.stream import streaming
+
+SSE = "text/event-stream"
+
+MOST_DIGITS = 16
+"""Of the number of an event."""
+
+
+def register(app: QuartTrio, chats: Chats) -> None:
+    """Add the routes."""
+    service = chats.service
+
+    @app.post("/openai/v1/responses")
+    async def responses() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
+        raw = await body()
+        told = decode(raw, ResponsesRequest)
+        reply = hold(await chats.begin(await _asked(chats, told, raw)))
+        response = _begun(told, reply)
+        if told.background and not told.stream:
+            return _answer(response, reply)
+        patience = service.settings.server.heartbeat_secs
+        if told.stream:
+            await reply.opening(patience)
+            return streaming(_frames(reply, ResponseEvents(response), patience), SSE, headers_of([reply]))
+        events = ResponseEvents(response)
+        answer = await reply.collect()
+        events.take(list(answer.events))
+        return _answer(events.response, reply)
+
+    @app.get("/openai/v1/responses/<response>")
+    async def get_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        if request.args.get("stream", "").lower() == "true":
+            patience = service.settings.server.heartbeat_secs
+            told = await retold(service, run_of(response), caller(), _starting_after(), patience)
+            return streaming(told, SSE)
+        return answer_json(await look(service, run_of(response), caller()))
+
+    @app.post("/openai/v1/responses/<response>/cancel")
+    async def cancel_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        await service.cancel(run_of(response), caller())
+        return answer_json(await look(service, run_of(response), caller(), to_end=True))
+
+
+async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
+    refuse_tools(told)
+    asked = asked_of(
+        chats.service,
+        told,
+        chat_of(messages_of(told), "input"),
+        raw,
+        max_tokens=told.max_output_tokens,
+        schema=schema_of(told),
+    )
+    if told.background and asked.schema is not None and not chats.can(asked).schema:
+        message = f"{asked.choice.backend} can answer by a schema only while somebody waits"
+        raise Refusal(Code.UNSUPPORTED, message, param="background")
+    if told.previous_response_id:
+        session, history = await history_of(chats.service, run_of(told.previous_response_id), asked)
+        more = asked.chat.history  # which the session has not had
+        chat = replace(asked.chat, history=(*history, *more))
+        asked = replace(asked, chat=chat, follows="" if more else session)
+    return replace(asked, detach=bool(told.background))
+
+
+async def _frames(reply: Reply, events: ResponseEvents, patience: float) -> AsyncIterator[bytes]:
+    yield frames(events.begin())
+    while True:
+        if not await reply.more(patience):
+            yield frames([events.alive()])
+            continue
+        batch: list[Event] | None = await anext(reply, None)
+        if batch is None:
+            return
+        if written := frames(events.take(batch)):
+            yield written
+
+
+def _starting_after() -> int:
+    text = request.args.get("starting_after", "")
+    if not text:
+        return -1
+    if not (text.isascii() and text.isdecimal() and len(text) < MOST_DIGITS):
+        message = "starting_after must be the number of an event"
+        raise Refusal(Code.INVALID_REQUEST, message, param="starting_after")
+    return int(text)
+
+
+def _begun(told: ResponsesRequest, reply: Reply) -> ResponseAnswer:
+    return ResponseAnswer(
+        id=response_id(reply.identity),
+        created_at=int(time.time()),
+        status="in_progress",
+        model=told.model,
+        background=bool(told.background),
+        instructions=told.instructions,
+        max_output_tokens=told.max_output_tokens,
+        metadata=told.metadata or {},
+        previous_response_id=told.previous_response_id,
+    )
+
+
+def _answer(response: ResponseAnswer, reply: Reply) -> Response:
+    answer = answer_json(response)
+    answer.headers.update(headers_of([reply]))
+    return answer

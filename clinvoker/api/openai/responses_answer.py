@@ -1,0 +1,182 @@
+"""What a response looks like; every field that the official SDKs' types need."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from actors.errors import Code
+from actors.messages import Complete, Failed, Usage
+from actors.run import Identity
+from clinvoker.api.dialects import openai_error
+from clinvoker.api.errors import fault_of
+
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+TOLD = frozenset({"context_length_exceeded", "rate_limit_exceeded"})
+"""Codes that clients know; all others are `server_error`."""
+
+
+class InputDetails(Struct, frozen=True):
+    """Of the input's tokens."""
+
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class OutputDetails(Struct, frozen=True):
+    """Of the output's tokens."""
+
+    reasoning_tokens: int = 0
+
+
+class ResponseUsage(Struct, frozen=True):
+    """What a response took."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class ResponseError(Struct, frozen=True):
+    """Why a response failed."""
+
+    code: str
+    message: str
+
+
+class Incomplete(Struct, frozen=True):
+    """Why a response is not whole."""
+
+    reason: Literal["max_output_tokens", "content_filter"]
+
+
+class OutputText(Struct, frozen=True, tag="output_text"):
+    """Text of an answer."""
+
+    text: str
+    annotations: tuple[()] = ()
+    logprobs: tuple[()] = ()
+
+
+class OutputMessage(Struct, frozen=True, tag="message"):
+    """An answer."""
+
+    id: str
+    content: tuple[OutputText, ...]
+    status: Literal["in_progress", "completed", "incomplete"]
+    role: Literal["assistant"] = "assistant"
+
+
+class SummaryText(Struct, frozen=True, tag="summary_text"):
+    """Visible reasoning."""
+
+    text: str
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning"):
+    """What the agent thought."""
+
+    id: str
+    summary: tuple[SummaryText, ...]
+    status: Literal["in_progress", "completed", "incomplete"]
+
+
+OutputItem = OutputMessage | Reasoning
+
+
+class ReasoningConfig(Struct, frozen=True):
+    """How much the agent was to think: its own business."""
+
+    effort: None = None
+    summary: None = None
+
+
+class TextFormat(Struct, frozen=True):
+    """What the answer was to be."""
+
+    type: str = "text"
+
+
+class TextConfig(Struct, frozen=True):
+    """How the text was to be."""
+
+    format: TextFormat = TextFormat()
+
+
+class ResponseAnswer(Struct, frozen=True, kw_only=True):
+    """A response."""
+
+    id: str
+    created_at: float
+    status: Status
+    model: str
+    output: tuple[OutputItem, ...] = ()
+    object: Literal["response"] = "response"
+    background: bool = False
+    completed_at: float | None = None
+    error: ResponseError | None = None
+    incomplete_details: Incomplete | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    metadata: dict[str, str] = {}
+    parallel_tool_calls: bool = True
+    previous_response_id: str | None = None
+    reasoning: ReasoningConfig = ReasoningConfig()
+    store: bool = True
+    temperature: float | None = None
+    text: TextConfig = TextConfig()
+    tool_choice: str = "auto"
+    tools: tuple[()] = ()
+    top_p: float | None = None
+    truncation: str = "disabled"
+    usage: ResponseUsage | None = None
+    user: str | None = None
+
+
+def response_id(identity: Identity) -> str:
+    """The response's id: the run's."""
+    return f"resp_{identity.run_id.removeprefix('run_')}"
+
+
+def run_of(response: str) -> str:
+    """The run of a response."""
+    return f"run_{response.removeprefix('resp_')}"
+
+
+def usage_of(usage: Usage) -> ResponseUsage:
+    """What a turn took."""
+    return ResponseUsage(
+        usage.input_tokens,
+        InputDetails(usage.cached_tokens),
+        usage.output_tokens,
+        OutputDetails(usage.reasoning_tokens),
+        usage.input_tokens + usage.output_tokens,
+    )
+
+
+def status_of(last: Complete | Failed) -> Status:
+    """How a response ended."""
+    if isinstance(last, Failed):
+        return "cancelled" if last.code is Code.CANCELLED else "failed"
+    return "incomplete" if incomplete_of(last) else "completed"
+
+
+def incomplete_of(complete: Complete) -> Incomplete | None:
+    """Why a response is not whole, if it is not."""
+    match complete.stop_reason:
+        case "max_tokens" | "max_turns":
+            return Incomplete("max_output_tokens")
+        case "refusal":
+            return Incomplete("content_filter")
+        case _:
+            return None
+
+
+def error_of(failed: Failed) -> ResponseError | None:
+    """Why a response failed, in words that clients know."""
+    if failed.code is Code.CANCELLED:
+        return None
+    error = openai_error(fault_of(failed.code, failed.message))
+    return ResponseError(error["code"] if error["code"] in TOLD else "server_error", error["message"])

@@ -1,0 +1,108 @@
+"""What `POST /responses` may say, and the chat in it."""
+
+from typing import Annotated, Any, Literal, cast
+
+import msgspec
+from msgspec import Meta, Struct
+
+from actors.errors import Code, Refusal
+from clinvoker.api.openai.requests import ChatMessage, Function, Naming, Part, Positive, Role, ToolCall
+from clinvoker.chat.structured import check_schema
+
+OWN_TOOLS = frozenset({"function", "custom"})
+"""Tools that the client itself would run; agents have the others themselves."""
+
+ROLES = frozenset({"system", "developer", "user", "assistant"})
+
+
+class Item(Struct, frozen=True):
+    """An item of the input: a message, or what became of a tool."""
+
+    type: str = "message"
+    role: str = ""
+    content: str | list[Part] | None = None
+    name: str = ""
+    call_id: str = ""
+    arguments: str = ""
+    input: str = ""
+    output: Any = ""
+
+
+class Format(Struct, frozen=True):
+    """What an answer must be."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    schema: dict[str, Any] | None = None
+
+
+class TextConfig(Struct, frozen=True):
+    """How the text is to be."""
+
+    format: Format | None = None
+
+
+class Tool(Struct, frozen=True):
+    """A tool of the request's."""
+
+    type: str = "function"
+
+
+class ResponsesRequest(Naming, frozen=True, kw_only=True):
+    """`POST /responses`."""
+
+    input: str | Annotated[list[Item], Meta(min_length=1)]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    background: bool | None = False
+    max_output_tokens: Positive | None = None
+    text: TextConfig | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Any = None
+
+
+def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
+    """The input as messages. Raises `Refusal` naming an item that is none."""
+    messages: list[ChatMessage] = []
+    if told.instructions:
+        messages.append(ChatMessage("system", told.instructions))
+    if isinstance(told.input, str):
+        return [*messages, ChatMessage("user", told.input)]
+    for index, item in enumerate(told.input):
+        match item.type:
+            case "message" if item.role in ROLES:
+                messages.append(ChatMessage(cast("Role", item.role), item.content))
+            case "function_call" | "custom_tool_call":
+                call = ToolCall(item.call_id, Function(item.name, item.arguments or item.input))
+                messages.append(ChatMessage("assistant", tool_calls=[call]))
+            case "function_call_output" | "custom_tool_call_output":
+                output = (
+                    item.output if isinstance(item.output, str) else msgspec.json.encode(item.output).decode()
+                )
+                messages.append(ChatMessage("tool", output, tool_call_id=item.call_id))
+            case "message":
+                raise Refusal(
+                    Code.INVALID_REQUEST, f"input[{index}] has no role", param=f"input[{index}].role"
+                )
+            case _:
+                pass  # reasoning, and what else a client keeps for the model alone
+    return messages
+
+
+def refuse_tools(told: ResponsesRequest) -> None:
+    """Raise `Refusal` for a request that brings tools of its own."""
+    if told.tool_choice != "none" and any(tool.type in OWN_TOOLS for tool in told.tools or ()):
+        message = "tools: the agents behind this daemon use their own tools; it takes none from a request"
+        raise Refusal(Code.UNSUPPORTED, message, param="tools")
+
+
+def schema_of(told: ResponsesRequest) -> dict[str, Any] | None:
+    """The schema that the answer must satisfy. Raises `Refusal` if it is none."""
+    wanted = told.text.format if told.text is not None else None
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return {"type": "object"}
+    if wanted.schema is None:
+        raise Refusal(Code.INVALID_REQUEST, "text.format needs a schema", param="text.format.schema")
+    check_schema(wanted.schema, "text.format.schema")
+    return wanted.schema

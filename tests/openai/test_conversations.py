@@ -1,0 +1,183 @@
+"""Turn n+1 of a chat goes to the same session, with only the new message; and what is another chat goes to another."""
+
+from functools import partial
+
+import pytest
+import trio
+
+from tests.openai.support import CHAT, ask
+
+
+async def post(scene, messages, headers=None, **fields):
+    body = {"model": "scripted", "messages": messages, **fields}
+    return await scene.client.call("POST", CHAT, body, headers=headers or {})
+
+
+async def turn(scene, *texts, headers=None, **fields):
+    """The answer's text and its session."""
+    answer = await post(scene, ask(*texts), headers, **fields)
+    assert answer.status == 200, answer
+    return answer.json["choices"][0]["message"]["content"], answer.headers["x-clinvoker-session"]
+
+
+async def test_the_next_message_alone_goes_to_the_same_session(scene):
+    first, session = await turn(scene, "one")
+    assert await turn(scene, "one", first, "two") == ("two", session)
+    assert await turn(scene, "one", first, "two", "two\n", "three") == ("three", session)
+
+
+async def test_a_streamed_answer_counts_as_well(scene):
+    async with scene.client.open(
+        "POST", CHAT, {"model": "scripted", "messages": ask("streamed"), "stream": True}
+    ) as incoming:
+        await incoming.whole()
+    assert (await turn(scene, "streamed", "streamed", "two"))[1] == incoming.headers["x-clinvoker-session"]
+
+
+async def test_a_chat_that_nobody_had_is_told_to_a_new_session(scene):
+    told, _ = await turn(scene, "was it <this>?", "it was", "and now")
+    assert "<user>was it &lt;this&gt;?</user>\n<assistant>it was</assistant>" in told
+    assert told.endswith("\n\nand now")
+
+
+async def test_an_edited_chat_is_another(scene):
+    first, session = await turn(scene, "edit me")
+    told, other = await turn(scene, "edited", first, "two")
+    assert other != session
+    assert "<user>edited</user>" in told
+
+
+async def test_an_answer_asked_for_once_more_comes_from_a_session_of_its_own(scene):
+    first, session = await turn(scene, "again")
+    _, second = await turn(scene, "again", first, "two")
+    told, third = await turn(scene, "again", first, "two")
+    assert second == session
+    assert third != session
+    assert "<user>again</user>" in told
+
+
+@pytest.mark.parametrize(
+    "other", [{"headers": {"x-clinvoker-approval-mode": "auto"}}, {"system": "be brief"}]
+)
+async def test_other_options_make_another_session(scene, other):
+    mark = f"options {other}"
+    first, session = await turn(scene, mark)
+    messages = ask(mark, first, "two")
+    if system := other.get("system"):
+        messages.insert(0, {"role": "system", "content": system})
+    answer = await post(scene, messages, other.get("headers"))
+    assert answer.headers["x-clinvoker-session"] != session
+
+
+async def test_a_conversation_that_the_client_names_goes_on_whatever_it_made_of_the_answer(scene):
+    headers = {"x-openwebui-chat-id": "chat-1"}
+    _, session = await turn(scene, "named", headers=headers)
+    assert await turn(scene, "named", "abridged", "two", headers=headers) == ("two", session)
+
+
+async def test_a_client_that_names_its_session_may_send_the_newest_message_alone(scene):
+    _, session = await turn(scene, "alone", session_id="mine")
+    assert await turn(scene, "two", session_id="mine") == ("two", session)
+    assert (await turn(scene, "two", session_id="other"))[1] != session
+
+
+async def test_our_own_header_names_a_session_outright(scene):
+    _, session = await turn(scene, "outright")
+    assert await turn(scene, "a", "b", "two", headers={"x-clinvoker-session": session}) == ("two", session)
+    answer = await post(scene, ask("three"), {"x-clinvoker-session": "ses_nobody"})
+    assert answer.status == 404
+
+
+async def test_a_session_that_is_busy_leaves_the_chat_to_another(scene):
+    first, session = await turn(scene, "busy")
+    body = {"prompt": "{{wait:30}}", "session_id": session, "detach": True}
+    held = await scene.client.call("POST", "/api/v1/prompt", body)
+    told, other = await turn(scene, "busy", first, "two")
+    assert other != session
+    assert "<user>busy</user>" in told
+    await scene.client.call("POST", f"/api/v1/runs/{held.json['run_id']}/cancel", {})
+
+
+async def test_a_session_that_was_deleted_leaves_the_chat_to_another(scene):
+    first, session = await turn(scene, "deleted")
+    assert (await scene.client.call("DELETE", f"/api/v1/sessions/{session}")).status == 200
+    told, other = await turn(scene, "deleted", first, "two")
+    assert other != session
+    assert "<user>deleted</user>" in told
+
+
+async def test_a_turn_that_failed_leaves_the_chat_to_another_session(scene):
+    first, session = await turn(scene, "fails")
+    assert (await post(scene, ask("fails", first, "{{error:1,no}}"))).status == 502
+    assert (await turn(scene, "fails", first, "two"))[1] != session
+
+
+async def test_keys_keep_their_chats_apart(keyed):
+    right, other = ({"authorization": f"Bearer {key}"} for key in ("right", "other"))
+    first, session = await turn(keyed, "mine", headers=right)
+    told, strange = await turn(keyed, "mine", first, "two", headers=other)
+    assert strange != session
+    assert "<user>mine</user>" in told
+    assert await turn(keyed, "mine", first, "two", headers=right) == ("two", session)
+
+
+# Retries.
+
+
+async def together(scene, messages, *headers):
+    """Send the same request several times at once; returns the ids of the runs."""
+    runs = []
+
+    async def one(more):
+        answer = await post(scene, messages, more)
+        assert answer.status == 200, answer
+        runs.append(answer.headers["x-clinvoker-run"])
+
+    async with trio.open_nursery() as nursery:
+        for each in headers:
+            nursery.start_soon(partial(one, each))
+    return runs
+
+
+async def test_a_request_sent_again_joins_the_run_in_flight(scene):
+    assert len(set(await together(scene, ask("join{{wait:0.3}}"), {}, {}, {}))) == 1
+
+
+async def test_a_request_sent_again_after_its_run_is_a_new_one(scene):
+    messages = ask("later")
+    assert (await together(scene, messages, {})) != (await together(scene, messages, {}))
+
+
+async def test_a_request_that_its_client_calls_a_new_one_joins_none(scene):
+    fresh = {"x-stainless-retry-count": "0"}
+    assert len(set(await together(scene, ask("fresh{{wait:0.3}}"), fresh, fresh))) == 2
+    again = {"x-stainless-retry-count": "1"}
+    assert len(set(await together(scene, ask("retry{{wait:0.3}}"), again, again))) == 1
+
+
+async def test_requests_of_different_sessions_join_none(scene):
+    one, two = {"x-session-id": "1"}, {"x-session-id": "2"}
+    assert len(set(await together(scene, ask("apart{{wait:0.3}}"), one, two))) == 2
+
+
+async def test_a_client_that_gave_up_finds_its_run_again(scene):
+    messages = ask("gave up{{wait:0.6}} and came back")
+    async with scene.client.open(
+        "POST", CHAT, {"model": "scripted", "messages": messages, "stream": True}
+    ) as incoming:
+        await incoming.chunk()
+    answer = await post(scene, messages, stream=True)
+    assert answer.headers["x-clinvoker-run"] == incoming.headers["x-clinvoker-run"]
+    assert b"came" in answer.body
+
+
+def test_the_sdk_has_a_chat(scene):
+    messages = []
+    for word in ("one", "two", "three"):
+        messages.append({"role": "user", "content": word})
+        messages.append(scene.chat(model="scripted", messages=messages).choices[0].message)
+    assert [content_of(message) for message in messages] == ["one", "one", "two", "two", "three", "three"]
+
+
+def content_of(message):
+    return message["content"] if isinstance(message, dict) else message.content
