@@ -4,7 +4,7 @@ A driver does no I/O of its own. It says how to launch its CLI, and makes a `Lin
 fed lines of output and sends lines of input. The runner owns the process, the reading, the timeouts and the death.
 """
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -45,6 +45,15 @@ class Capabilities(Struct, frozen=True):
     sandbox_modes: tuple[SandboxMode, ...]
     extra: tuple[str, ...]
     """Flags a request may pass in `extra`."""
+
+
+class FlagValue(Struct, frozen=True):
+    """The value that a flag takes: a wrong one may end the agent's process at its start."""
+
+    form: str
+    """In words, for who got it wrong."""
+    pattern: str
+    """A regular expression that the whole value matches."""
 
 
 class Link(Protocol):
@@ -107,6 +116,11 @@ class Driver(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What this agent can do."""
+        ...
+
+    @property
+    def flag_values(self) -> Mapping[str, FlagValue]:
+        """Flags of `extra` that are taken as `flag=value` alone, whoever allowed them."""
         ...
 
     @property

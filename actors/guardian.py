@@ -17,6 +17,7 @@ import trio
 
 from actors.marker import Instance, owner_alive
 from actors.process import run_sweep
+from actors.scratch import remove_dead_directories
 from actors.sweep import Sweep
 
 _PROGRAM = Path(__file__).with_name("guardian_main.py")
@@ -97,10 +98,11 @@ async def sweep_dead_instances() -> int:
     """End what daemons that no longer live have left behind, and return how many processes that were.
 
     For the start of a daemon. Spares the processes of every daemon that may be alive. Takes 20 ms if there is nothing to
-    do, 0.5 s more for what ignores SIGTERM, and 5 s at most.
+    do, 0.5 s more for what ignores SIGTERM, and 5 s at most; then for as long as their directories take to remove.
     """
     sweep = Sweep(lambda found: not owner_alive(found.marker), term_s=0.5, limit_s=5.0)
     await run_sweep(sweep)
     if not sweep.done:
         _log.error("could not kill leftovers %s", [found.pid for found in sweep.left])
+    await remove_dead_directories()
     return len(sweep.killed)

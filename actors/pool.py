@@ -3,7 +3,9 @@
 A turn leases a runner: the one that holds its session's conversation, else a spare, else a new one. A lease is a
 stream that emits the runner and then stays open; closing it, for whatever reason, gives the runner back.
 
-Spares follow use: the options of the last `spares` leases are the ones kept warm, at boot the default ones.
+Spares follow use: the options of the last `spares` leases are the ones kept warm, at boot the default ones. What
+a caller asks for may be wrong, so only options that a process has started with are kept warm, and only a failure of
+the default ones tells of the backend.
 Decisions are made synchronously, by `slots`; only then is anything awaited here.
 """
 
@@ -24,7 +26,15 @@ from actors.messages import Failed, Options
 from actors.runner import Forget, Ready, Runner
 from actors.slots import Slot, Slots
 from actors.supervisor import Child
-from actors.telemetry import ChildEnded, Observer, PoolLevel, ProcessSpent, Record
+from actors.telemetry import (
+    ChildEnded,
+    Observer,
+    PoolLevel,
+    ProcessEnded,
+    ProcessSpent,
+    ProcessStarted,
+    Record,
+)
 
 REFILL_DELAY = 1.0
 """Seconds after which a used spare is replaced at the latest; before that, the turn has the processor to itself."""
@@ -73,6 +83,8 @@ class Pool(Actor):
         self._retry_at = -float("inf")
         self._retrying = False
         self._reason: Refusal | None = None
+        self._told: ProcessEnded | None = None
+        """The last failed start that was reported; the same again, with none that succeeds between, is not."""
         self._login: Failed | None = None
         self._stopping = False
 
@@ -127,6 +139,9 @@ class Pool(Actor):
             await slot.up.wait()
             if slot.failure is not None:
                 raise slot.failure
+            self._slots.want(lease.options)
+            if self._limits.spares and not slot.sessions and not self._driver.shared:
+                self.nursery.start_soon(self._refill_later, REFILL_DELAY)
             slot.sessions[lease.session] = lease.holder
             slot.sessions.move_to_end(lease.session)
             await emit(slot.runner)
@@ -145,12 +160,8 @@ class Pool(Actor):
                     slot = self._slots.fitting(lease) or self._make_room_and_spawn(lease)
             finally:
                 self._count_waiting(-1)
-        first_use = slot.spare
         slot.used = True
         slot.leases.add(lease.session)
-        self._slots.want(lease.options)
-        if self._limits.spares and first_use and not self._driver.shared:
-            self.nursery.start_soon(self._refill_later, REFILL_DELAY)
         self._report()
         return slot
 
@@ -195,7 +206,8 @@ class Pool(Actor):
 
         def observe(record: Record) -> None:
             slot.spent = slot.spent or isinstance(record, ProcessSpent)
-            self._observe(record)
+            if not self._is_told(record):
+                self._observe(record)
 
         make = partial(self.make_runner, self._driver, options, self._marker(), limits, observe, resume)
         child = Child(f"{self._driver.name}-{self._serial}", make, limits.kill + 1.0)
@@ -226,7 +238,7 @@ class Pool(Actor):
         if slot.failure is None:
             self._note_success()
         elif not slot.evicted:
-            self._note_failure(slot.failure)
+            self._note_failure(slot, slot.failure)
         self._note_change()
 
     def _note_end(self, slot: Slot, child: Child, error: Exception | None) -> None:
@@ -240,7 +252,7 @@ class Pool(Actor):
             if slot.up.is_set() and slot.failure is None:
                 if slot.spare and trio.current_time() - slot.born < YOUNG:
                     ended = f"{self._driver.name} ended soon after its start"
-                    self._note_failure(Refusal(Code.BACKEND_UNAVAILABLE, ended))
+                    self._note_failure(slot, Refusal(Code.BACKEND_UNAVAILABLE, ended))
                 self._refill()
         self._note_change()
 
@@ -262,8 +274,12 @@ class Pool(Actor):
         if recovered:
             self._refill()
 
-    def _note_failure(self, reason: Refusal) -> None:
+    def _note_failure(self, slot: Slot, reason: Refusal) -> None:
         """Remember why a start failed; after too many in a row, stop trying for a while."""
+        if not self._slots.is_default(slot):
+            self._slots.unwant(slot)
+            self._keep_spares()
+            return
         if reason.code in CALLERS_FAULT:
             return
         self._failures += 1
@@ -329,6 +345,18 @@ class Pool(Actor):
             )
 
     # What others see.
+
+    def _is_told(self, record: Record) -> bool:
+        """Whether this is a failed start like the last one: what is not installed would be reported for ever."""
+        match record:
+            case ProcessStarted():
+                self._told = None
+            case ProcessEnded(reason="failed_to_start"):
+                told, self._told = self._told, record
+                return record == told
+            case _:
+                pass
+        return False
 
     def _count_waiting(self, change: int) -> None:
         self._waiting += change

@@ -126,7 +126,7 @@ class Recorder:
             return
         if self.first_event is None and not isinstance(events[0], Failed):
             self.first_event = trio.current_time() - self.began
-        self._texts.extend(event.text for event in events if type(event) is Message)
+        self._texts.append("".join(event.text for event in events if type(event) is Message))
         last = events[-1]
         if isinstance(last, Complete):
             duration_ms = round((trio.current_time() - self.began) * 1000)

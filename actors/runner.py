@@ -107,6 +107,8 @@ class Runner(Actor):
         self._workdirs: dict[str, str] = {}
         self._turns: dict[Outbox, int] = {}
         """The turns in hand, and when each began (clock ticks)."""
+        self._heard = -float("inf")
+        """When the agent said something last."""
         self._turn_ended = trio.Event()
         self._idle = trio.Event()
         self._idle.set()
@@ -149,7 +151,7 @@ class Runner(Actor):
         reason = "stopped"
         began = trio.current_time()
         try:
-            async with scratch_directory() as self._scratch:
+            async with scratch_directory(self._marker) as self._scratch:
                 launch = self._driver.launch(self._options, self._scratch, self._resume)
                 make_directory(launch.env.get("TMPDIR", self._scratch))
                 async with (
@@ -201,6 +203,7 @@ class Runner(Actor):
         """Feed the link with everything the agent says, pausing while a turn's reader is behind."""
         unparsed = 0
         async for lines in self._process.receive_lines():
+            self._heard = trio.current_time()
             for line in lines:
                 self._link.feed(utf8(line))
             for outbox in [outbox for outbox in self._turns if outbox.full]:
@@ -282,21 +285,58 @@ class Runner(Actor):
         if not options.workdir:
             options = msgspec.structs.replace(options, workdir=self._make_workdir(turn.session))
         try:
-            with trio.fail_after(self._limits.start):
-                conversation = await self._link.open(options, turn.resume)
-        except trio.TooSlowError:
-            self._observe(ProcessSpent(self._driver.name))
-            if len(self._turns) == 1:
-                self._kill()
-            message = f"{self._driver.name} opened no conversation within {self._limits.start:g} s"
-            raise Refusal(Code.BACKEND_UNAVAILABLE, message) from None
+            return await self._open(turn.session, options, turn.resume)
         except (LinkClosed, ProcessGone):
             await self._wait_gone()
             raise Refusal(Code.CRASHED, self._obituary()) from None
         except ProtocolBroken as error:
             raise Refusal(Code.PROTOCOL, f"{self._driver.name}: {error}") from None
-        self._conversations[turn.session] = conversation
+
+    async def _open(self, session: str, options: Options, resume: str | None) -> str:
+        """Have the agent open the session's conversation; one that does not answer takes no more turns.
+
+        A shared agent has some time to answer even when the caller leaves, or it could hang unnoticed for ever: every
+        caller might leave too soon. One that is not shared ends then anyway.
+        """
+        began = trio.current_time()
+        patience = trio.CancelScope(shield=self._driver.shared, deadline=began + self._limits.start)
+        conversation = failure = None
+
+        async def watch_caller() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                patience.deadline = min(patience.deadline, trio.current_time() + self._limits.interrupt)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_caller)
+            with patience:
+                try:
+                    conversation = self._conversations[session] = await self._link.open(options, resume)
+                except Exception as error:  # noqa: BLE001 - raised again below: the nursery would wrap it
+                    failure = error
+            # Here, for a caller who has left is not heard of any more when the nursery is left.
+            if patience.cancelled_caught:
+                self._give_up(began)
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if conversation is None:
+            message = f"{self._driver.name} opened no conversation within {self._limits.start:g} s"
+            raise Refusal(Code.BACKEND_UNAVAILABLE, message)
         return conversation
+
+    def _give_up(self, asked: float) -> None:
+        """End an agent that left a question of that time unanswered; the other turns first, if they still hear of it."""
+        self._observe(ProcessSpent(self._driver.name))
+        if len(self._turns) == 1 or self._heard < asked:
+            self._kill()
+        else:
+            self.nursery.start_soon(self._end_idle)
+
+    async def _end_idle(self) -> None:
+        await self._idle.wait()
+        self.end()
 
     def _make_workdir(self, session: str) -> str:
         """An empty directory for one conversation: the process's own, where it can hold no other."""

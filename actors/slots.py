@@ -53,8 +53,9 @@ class Slots:
         self._driver = driver
         self._limits = limits
         self._slots: list[Slot] = []
+        self._default = default
         self._wanted = deque([default] * limits.spares, maxlen=limits.spares)
-        """The options of the last leases: what was asked for is asked for again."""
+        """The options of the last leases that got a process: what was asked for is asked for again."""
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(list(self._slots))
@@ -79,6 +80,16 @@ class Slots:
     def want(self, options: Options) -> None:
         """Note which options are in use: spares follow them."""
         self._wanted.append(options)
+
+    def is_default(self, slot: Slot) -> bool:
+        """Whether it was started as the backend is configured, and not as some caller would have it."""
+        return slot.key == self._driver.fixed_at_spawn(self._default, None)
+
+    def unwant(self, slot: Slot) -> None:
+        """Note that spares like this one do not start now: default ones take their place."""
+        for place, options in enumerate(self._wanted):
+            if self._driver.fixed_at_spawn(options, None) == slot.key:
+                self._wanted[place] = self._default
 
     def live(self, session: str) -> Slot | None:
         """The slot that holds the session's conversation."""

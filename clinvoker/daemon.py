@@ -11,14 +11,16 @@ from typing import Any, cast
 
 import msgspec
 import trio
+
 from msgspec import Struct
 
+from actors.errors import Refusal
 from actors.guardian import keep_guardian, sweep_dead_instances
 from actors.lease import PoolLimits
 from actors.limiter import Drain, Limiter, WaitIdle
 from actors.mailbox import Ref
 from actors.marker import Instance
-from actors.messages import Options
+from actors.messages import Options, Prompt
 from actors.pool import Pool
 from actors.runner import RunnerLimits
 from actors.supervisor import ChildSpec, DynamicSupervisor, Supervisor
@@ -26,16 +28,16 @@ from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnde
 from clinvoker.api.app import make_app
 from clinvoker.api.dialects import Fault, error_body
 from clinvoker.api.guard import Guard, new_request_id
-from clinvoker.backends.choice import Backend, with_defaults
+from clinvoker.backends.choice import Backend, check, with_defaults
 from clinvoker.backends.registry import PROTOCOLS
-from clinvoker.config import BackendSettings, Settings
+from clinvoker.config import BackendSettings, ConfigError, Settings
 from clinvoker.http.exchange import App
 from clinvoker.http.limits import Limits
-from clinvoker.http.refusal import Headers
+from clinvoker.http.refusal import Headers, RenderError
 from clinvoker.http.server import serve
 from clinvoker.http.sockets import bind
 from clinvoker.logs import get_logger, set_level
-from clinvoker.metrics import Metrics
+from clinvoker.metrics import REFUSED, Metrics
 from clinvoker.reload import Load, reload
 from clinvoker.service import Service
 from clinvoker.store import Database, Store, StoreClient, StoreLimits
@@ -68,6 +70,20 @@ async def run_daemon(
 
     `database` must be prepared. Raises `BindError` if the address cannot be had, `RestartsExhausted` if the tree gave up.
     """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        await _run(settings, environ, database, signals, stop=stop, load=load, task_status=task_status)
+
+
+async def _run(
+    settings: Settings,
+    environ: Mapping[str, str],
+    database: Database,
+    signals: AsyncIterator[int],
+    *,
+    stop: trio.Event | None,
+    load: Load | None,
+    task_status: trio.TaskStatus[Up],
+) -> None:
     sockets = bind(settings.server.host, settings.server.port)
     instance = Instance.current()
     metrics = Metrics()
@@ -85,7 +101,7 @@ async def run_daemon(
         runs=refs["runs"],
         observe=observe,
     )
-    app = Guard(cast("App", make_app(service, metrics)), settings)
+    app = Guard(cast("App", make_app(service, metrics)), settings, metrics.count_request)
 
     def take_new_settings() -> None:
         if load is None:
@@ -99,43 +115,48 @@ async def run_daemon(
         app.reconfigure(changed)
 
     closed = trio.Event()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        # Left inside out: the tree, whose last events the server still writes; the server; the guardian last of all.
-        async with trio.open_nursery() as guarding:
-            guarding.start_soon(keep_guardian, instance)
-            guarding.start_soon(sweep_dead_instances)
-            async with trio.open_nursery() as serving:
-                async with trio.open_nursery() as tending:
-                    await tending.start(supervisor.run)
-                    tending.start_soon(metrics.watch_loop)
-                    tending.start_soon(watch_actors, list(refs.values()))
-                    start_server = partial(
-                        serve,
-                        app,
-                        sockets,
-                        limits=_http_limits(settings),
-                        shutdown_trigger=closed.wait,
-                        render_error=_render_error,
-                    )
-                    up = Up(await serving.start(start_server))
-                    _log.info("listening", urls=up.urls, backends=sorted(backends))
-                    task_status.started(up)
-                    await _wait_for_end(signals, trio.Event() if stop is None else stop, take_new_settings)
-                    guarding.start_soon(_give_way_to_second, signals)
-                    service.stopping = True
-                    await _drain(refs["limiter"], settings)
-                    tending.cancel_scope.cancel()
-                closed.set()
-            guarding.cancel_scope.cancel()
+    # Left inside out: the tree, whose last events the server still writes; the server; the guardian last of all.
+    async with trio.open_nursery() as guarding:
+        guarding.start_soon(keep_guardian, instance)
+        guarding.start_soon(sweep_dead_instances)
+        async with trio.open_nursery() as serving:
+            async with trio.open_nursery() as tending:
+                await tending.start(supervisor.run)
+                tending.start_soon(metrics.watch_loop)
+                tending.start_soon(watch_actors, list(refs.values()))
+                start_server = partial(
+                    serve,
+                    app,
+                    sockets,
+                    limits=_http_limits(settings),
+                    shutdown_trigger=closed.wait,
+                    render_error=_error_renderer(metrics),
+                )
+                up = Up(await serving.start(start_server))
+                _log.info("listening", urls=up.urls, backends=sorted(backends))
+                task_status.started(up)
+                await _wait_for_end(signals, trio.Event() if stop is None else stop, take_new_settings)
+                guarding.start_soon(_give_way_to_second, signals)
+                service.stopping = True
+                await _drain(refs["limiter"], settings)
+                tending.cancel_scope.cancel()
+            closed.set()
+        guarding.cancel_scope.cancel()
     _log.info("stopped")
 
 
 def _backends(settings: Settings, environ: Mapping[str, str]) -> dict[str, Backend]:
-    return {
-        name: Backend(backend, PROTOCOLS[backend.protocol](name, backend, environ))
-        for name, backend in settings.backends.items()
-        if backend.enabled
-    }
+    """The backends that are enabled. Raises `ConfigError` for a default that its agent cannot honour."""
+    backends: dict[str, Backend] = {}
+    for name, backend in settings.backends.items():
+        if backend.enabled:
+            backends[name] = Backend(backend, PROTOCOLS[backend.protocol](name, backend, environ))
+            try:
+                check(backends[name], with_defaults(Options(), backend), Prompt("x"))
+            except Refusal as refusal:
+                where = settings.config_file or "configuration"
+                raise ConfigError(where, f"backends.{name}.{refusal.param}: {refusal.message}") from None
+    return backends
 
 
 def _tree(
@@ -241,13 +262,18 @@ async def _drain(limiter: Ref, settings: Settings) -> None:
             await idle.next()
 
 
-def _render_error(status: int, code: str, message: str, scope: Mapping[str, Any]) -> tuple[bytes, Headers]:
-    """What the HTTP ground itself refuses, in the shape of every other error."""
-    kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "api_error"
-    request_id = new_request_id()
-    _, body = error_body(Fault(status, code, kind, message), scope.get("path", ""), request_id)
-    headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
-    return msgspec.json.encode(body), headers
+def _error_renderer(metrics: Metrics) -> RenderError:
+    """What the HTTP ground itself refuses: counted, and in the shape of every other error."""
+
+    def render_error(status: int, code: str, message: str, scope: Mapping[str, Any]) -> tuple[bytes, Headers]:
+        metrics.count_request(REFUSED, scope.get("method", "other"), status)
+        kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "api_error"
+        request_id = new_request_id()
+        _, body = error_body(Fault(status, code, kind, message), scope.get("path", ""), request_id)
+        headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+        return msgspec.json.encode(body), headers
+
+    return render_error
 
 
 def _observer(metrics: Metrics) -> Observer:

@@ -64,7 +64,7 @@ class RunJournal:
         if takes_turn:
             changes.append(AddTurn(self._turn_record()))
         changes.append(batch(entries, self._run.backend, self._run.session or ""))
-        self._texts.extend(entry.content.text for entry in entries if type(entry.content) is Message)
+        self._texts.append("".join(entry.content.text for entry in entries if type(entry.content) is Message))
         last = entries[-1]
         if last.task is UNSET and isinstance(last.content, Complete | Failed):
             changes.extend(self._end(last.content, in_turn=self._turn or takes_turn))

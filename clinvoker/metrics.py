@@ -20,6 +20,12 @@ from actors.telemetry import (
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Buckets in seconds: from a warm agent's first token to the longest run."""
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""The methods that are counted by name."""
+
+REFUSED = "refused"
+"""The route of what was refused before one was looked up: by the guard, or by the HTTP ground."""
+
 LAG_EVERY = 0.5
 """Seconds between two looks at the event loop."""
 
@@ -72,6 +78,10 @@ class Metrics:
         self.lag = Histogram(
             "clinvoker_event_loop_lag_seconds", "How late a timer fires", buckets=FAST, registry=r
         )
+
+    def count_request(self, route: str, method: str, status: int) -> None:
+        """Count a request; a caller may send any word for a method, so only the usual ones are told apart."""
+        self.requests.labels(route, method if method in METHODS else "other", str(status)).inc()
 
     def observe(self, record: Record) -> None:
         """Count a record."""

@@ -3,10 +3,11 @@
 import pytest
 from msgspec.structs import replace
 
-from actors.driver import Capabilities
+from actors.driver import Capabilities, FlagValue
 from actors.errors import Code, Refusal
 from actors.messages import Image, Options, Prompt
 from clinvoker.backends.choice import Backend, check, choose, with_defaults
+from clinvoker.backends.registry import PROTOCOLS
 from clinvoker.config import BackendSettings
 
 NOTHING = Capabilities(
@@ -45,6 +46,7 @@ class Driver:
     def __init__(self, name, capabilities):
         self.name = name
         self.capabilities = capabilities
+        self.flag_values = {"--level": FlagValue("low or high", "low|high")}
 
 
 def backend(capabilities, **settings):
@@ -90,6 +92,62 @@ def test_any_other_flag_is_refused_by_its_place_and_the_list_is_told(flag):
         check(backend(EVERYTHING), Options(extra=("--effort=low", flag)), PLAIN)
     assert (refused.value.code, refused.value.param) == (Code.INVALID_REQUEST, "extra[1]")
     assert refused.value.message.endswith("allowed: --effort, -c")
+
+
+@pytest.mark.parametrize("word", ["--level", "--level=", "--level=LOW", "--level=low\n", "--level=high=low"])
+def test_a_value_that_the_agent_does_not_take_is_refused_in_the_form_it_takes(word):
+    agent = backend(EVERYTHING, allowed_extra=("--free", "--level"))
+    check(agent, Options(extra=("--free", "--level=low")), PLAIN)
+    with pytest.raises(Refusal) as refused:
+        check(agent, Options(extra=("--level=low", word)), PLAIN)
+    assert (refused.value.code, refused.value.param) == (Code.INVALID_REQUEST, "extra[1]")
+    assert (
+        refused.value.message == "agent takes --level in one word, --level=VALUE, where VALUE is low or high"
+    )
+
+
+def of_protocol(protocol):
+    settings = BackendSettings(protocol=protocol, command=(protocol,))
+    return Backend(settings, PROTOCOLS[protocol](protocol, settings, {"PATH": "/bin"}))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "taken", "refused"),
+    [
+        (
+            "claude",
+            "--effort=xhigh",
+            ["--effort", "--effort=", "--effort=extreme", "--effort=low --add-dir=/"],
+        ),
+        ("claude", "--fallback-model=opus,claude-x[1m]", ["--fallback-model", "--fallback-model=a b"]),
+        (
+            "claude",
+            "--max-budget-usd=0.5",
+            ["--max-budget-usd", *(f"--max-budget-usd={n}" for n in ("0", "-1", "x", "0.0"))],
+        ),
+        (
+            "claude",
+            "--autocompact=500k",
+            ["--autocompact", "--autocompact=50", "--autocompact=99999", "--autocompact=no"],
+        ),
+        ("claude", "--autocompact=auto", ["--autocompact=automatic"]),
+        ("codex", "-c=model_verbosity=low", ["-c", "-c=", "-c=sandbox_mode=full", "-c=model_verbosity=a b"]),
+        ("codex", "--config=model_reasoning_effort='high'", ["--config", "--config=notify=x"]),
+    ],
+)
+def test_what_ends_an_agent_or_widens_its_leave_is_refused_before_it_starts(protocol, taken, refused):
+    agent = of_protocol(protocol)
+    check(agent, Options(extra=(taken,)), PLAIN)
+    for word in refused:
+        with pytest.raises(Refusal, match="where VALUE is") as refusal:
+            check(agent, Options(extra=(taken, word)), PLAIN)
+        assert (refusal.value.code, refusal.value.param) == (Code.INVALID_REQUEST, "extra[1]")
+
+
+def test_a_setting_in_two_words_is_refused_at_the_first_with_the_form_to_use():
+    with pytest.raises(Refusal, match="-c in one word, -c=VALUE, where VALUE is key=word") as refusal:
+        check(of_protocol("codex"), Options(extra=("-c", "model_verbosity=low")), PLAIN)
+    assert refusal.value.param == "extra[0]"
 
 
 def test_the_users_own_list_of_flags_counts_and_may_be_empty():

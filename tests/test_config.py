@@ -534,3 +534,7 @@ def test_variables_of_a_built_in_backend_stay_when_others_are_given(file):
     assert env["MINE"] == "x"
     assert env["NO_BROWSER"] == "0"
     assert env["GEMINI_CLI_NO_RELAUNCH"] == "true"
+
+
+def test_keys_that_would_have_to_come_from_gopass_are_refused_not_passed_over():
+    told(Options(), {"CLINVK_API_KEYS_GOPASS_PATH": "clinvoker/keys"})

@@ -3,9 +3,12 @@
 app        all routes and the error handler
 guard      who may call: keys, Host, Origin
 native     prompts; runs, sessions, backends, websocket: the rest of /api/v1
+openai     /openai/v1
+anthropic  /anthropic/v1
 health     /health and /metrics
 exchange   what all handlers share: reading the request at hand, writing its answer
 requests   decoding a body, and naming the field at fault
 frames     writing events: SSE, NDJSON
 errors     the table from error codes to statuses and types
+dialects   an error's body in each API's own words
 """

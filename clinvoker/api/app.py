@@ -2,12 +2,13 @@
 
 from typing import cast
 
-from quart import Response, request
+from quart import Response, has_websocket_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from actors.errors import ActorDied, Code, Refusal
-from clinvoker.api import anthropic, backends, health, native, openai, runs, sessions, websocket
+from clinvoker.api import anthropic, backends, health, native, openai, runs, sessions
+from clinvoker.api import websocket as websockets
 from clinvoker.api.errors import render
 from clinvoker.api.guard import REQUEST_ID
 from clinvoker.backends.probe import Versions
@@ -19,9 +20,6 @@ from clinvoker.service import Service
 
 _log = get_logger("clinvoker.api")
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""The methods that are counted by name: a caller may send any word."""
-
 
 def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     """Build the application."""
@@ -32,7 +30,7 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     backends.register(app, service, Versions())
     runs.register(app, service)
     sessions.register(app, service)
-    websocket.register(app, service)
+    websockets.register(app, service)
     chats = Chats(service)
     openai.register(app, chats)
     anthropic.register(app, chats)
@@ -46,8 +44,7 @@ def _register_hooks(app: QuartTrio, metrics: Metrics) -> None:
     @app.after_request
     async def count(response: Response) -> Response:  # pyright: ignore[reportUnusedFunction]
         route = request.url_rule.rule if request.url_rule is not None else "none"
-        method = request.method if request.method in METHODS else "other"
-        metrics.requests.labels(route, method, str(response.status_code)).inc()
+        metrics.count_request(route, request.method, response.status_code)
         return response
 
 
@@ -67,7 +64,7 @@ def _register_errors(app: QuartTrio, service: Service) -> None:
     async def http_error(error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
         match error.code:
             case 404:
-                return _error(Refusal(Code.NOT_FOUND, f"there is no {request.path}"))
+                return _error(Refusal(Code.NOT_FOUND, f"there is no {_scope()['path']}"))
             case 405:
                 message = f"{request.path} does not take {request.method}"
                 response = _error(Refusal(Code.METHOD_NOT_ALLOWED, message))
@@ -83,10 +80,15 @@ def _register_errors(app: QuartTrio, service: Service) -> None:
         return _error(Refusal(Code.INTERNAL, f"the daemon failed; its log has {_request_id()}"))
 
 
+def _scope() -> dict[str, str]:
+    """The ASGI scope at hand: a request for a websocket that is not there ends here as well."""
+    return cast("dict[str, str]", websocket.scope if has_websocket_context() else request.scope)
+
+
 def _request_id() -> str:
-    return cast("dict[str, str]", request.scope)[REQUEST_ID]
+    return _scope()[REQUEST_ID]
 
 
 def _error(refusal: Refusal) -> Response:
-    status, body, headers = render(refusal, request.path, _request_id())
+    status, body, headers = render(refusal, _scope()["path"], _request_id())
     return Response(body, status=status, headers=headers)

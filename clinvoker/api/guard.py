@@ -7,17 +7,18 @@ configured, everything but `/health` needs one (contract, section 7).
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from urllib.parse import parse_qs
 
 from actors.errors import Code, Refusal
 from clinvoker.api.dialects import ANTHROPIC
-from clinvoker.api.errors import render
+from clinvoker.api.errors import render, status_of
 from clinvoker.config import Secret, Settings
 from clinvoker.http.exchange import App, Receive, Send
 from clinvoker.http.inbox import Message
+from clinvoker.metrics import REFUSED
 
 OPEN_PATHS = frozenset({"/health"})
 """Answered without a key, compared exactly."""
@@ -32,6 +33,10 @@ CALLER = "clinvoker.caller"
 """Where the scope of a request has who sends it: empty without keys, else what stands for the key."""
 
 
+Count = Callable[[str, str, int], None]
+"""Counts a request: its route, method and status."""
+
+
 def new_request_id() -> str:
     """Return an id for a request."""
     return f"req_{secrets.token_hex(12)}"
@@ -40,8 +45,9 @@ def new_request_id() -> str:
 class Guard:
     """Lets a request through, or answers it."""
 
-    def __init__(self, app: App, settings: Settings) -> None:
+    def __init__(self, app: App, settings: Settings, count: Count) -> None:
         self._app = app
+        self._count = count
         self.reconfigure(settings)
 
     def reconfigure(self, settings: Settings) -> None:
@@ -64,6 +70,7 @@ class Guard:
         try:
             self._check(scope, headers)
         except Refusal as refusal:
+            self._count(REFUSED, scope.get("method", "GET"), status_of(refusal.code))
             await _refuse(scope, refusal, send)
             return
         origin = headers.get("origin")

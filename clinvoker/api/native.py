@@ -221,9 +221,9 @@ async def _collect(
     texts: list[str] = []
     page = first
     while True:
-        texts.extend(entry.content.text for entry in page if type(entry.content) is Message)
+        texts.append("".join(entry.content.text for entry in page if type(entry.content) is Message))
         if verbose:
-            told.extend(entry for entry in page if type(entry.content) is not Message)
+            told.extend(entry for entry in frames.with_types(page) if type(entry.content) is not Message)
         last = page[-1].content
         if isinstance(last, Complete | Failed):
             break

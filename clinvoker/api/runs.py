@@ -13,6 +13,7 @@ from actors.errors import ActorDied, Code, Refusal
 from actors.messages import Complete, Failed
 from actors.run import Answer, Identify, Look
 from clinvoker.api import frames
+from clinvoker.api.errors import typed
 from clinvoker.api.exchange import body, caller, reply, stream
 from clinvoker.api.requests import decode
 from clinvoker.http.stream import current_request_stack
@@ -92,7 +93,13 @@ async def _describe(service: Service, run_id: str) -> RunInfo:
             # Not stored yet, or never to be; or it could not be stored that it has ended.
             began = UNSET if record is None else record.began
             status = "running" if outcome is None else _status(outcome)
-            told = UNSET if outcome is None else msgspec.Raw(msgspec.json.encode(outcome))
+            told = (
+                UNSET
+                if outcome is None
+                else msgspec.Raw(
+                    msgspec.json.encode(typed(outcome) if isinstance(outcome, Failed) else outcome)
+                )
+            )
             return RunInfo(run_id, identity.session_id, identity.backend, status, began, outcome=told)
     return _stored(await service.stored_run(run_id, caller()))
 
@@ -109,5 +116,13 @@ def _stored(record: RunRecord) -> RunInfo:
         record.status,
         record.began,
         UNSET if record.ended is None else record.ended,
-        msgspec.Raw(record.outcome) if record.outcome else UNSET,
+        msgspec.Raw(_outcome(record.outcome)) if record.outcome else UNSET,
     )
+
+
+def _outcome(stored: bytes) -> bytes:
+    """The content of a run's last event; an error's type is filled in, as where it was told."""
+    try:
+        return msgspec.json.encode(typed(msgspec.json.decode(stored, type=Failed)))
+    except msgspec.ValidationError:  # it completed
+        return stored

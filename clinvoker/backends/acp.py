@@ -1,18 +1,21 @@
 """The driver of any agent that speaks the Agent Client Protocol: gemini, opencode, our own echo, and the user's.
 
-Nothing here asks which agent it is: what differs is configuration. What an agent can do is known when it has started, so
-`capabilities` names what the protocol can carry, and a live agent that cannot (images, the choice of a model, resuming)
-refuses by name when it is asked to.
+Nothing here asks which agent it is: what differs is configuration. What an agent can do is known when it has started:
+until then `capabilities` names what the protocol can carry, from then on what the agent has said of itself (images and
+resuming in its handshake, the choice of a model with its first session). A live agent that cannot refuses by name.
 """
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from actors.driver import Capabilities, Link, Send
+from msgspec.structs import replace
+
+from actors.driver import Capabilities, FlagValue, Link, Send
 from actors.errors import Code, Refusal
 from actors.messages import Options
 from actors.process import Launch
-from clinvoker.backends.acp_link import AcpLink
+from clinvoker.backends.acp_link import About, AcpLink
 from clinvoker.backends.environment import TEMPORARY, agent_environment
 from clinvoker.config.settings import BackendSettings
 
@@ -52,8 +55,13 @@ class AcpDriver:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the protocol can carry."""
+        """What the agent can do, as far as it is known."""
         return self._capabilities
+
+    @property
+    def flag_values(self) -> Mapping[str, FlagValue]:
+        """Of the flags that the user allows nothing is known."""
+        return MappingProxyType({})
 
     @property
     def shared(self) -> bool:
@@ -88,7 +96,16 @@ class AcpDriver:
 
     def link(self, send: Send, launch: Launch) -> Link:  # noqa: ARG002
         """Make a link over a process just launched."""
-        return AcpLink(send, self._settings.model)
+        return AcpLink(send, self._settings.model, self._learn)
+
+    def _learn(self, about: About) -> None:
+        """Take what a live agent said of itself. A model that the user configured is his word that it can be chosen."""
+        self._capabilities = replace(
+            self._capabilities,
+            images=about.images,
+            resume=about.resume,
+            model=about.model is not False or bool(self._settings.model),
+        )
 
     def _system_prompt(self, options: Options) -> str:
         return options.system_prompt or self._settings.system_prompt

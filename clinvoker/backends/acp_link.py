@@ -6,12 +6,13 @@ Source: agentclientprotocol.com, protocol version 1; what one agent does differe
 """
 
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from actors.driver import AskLeave, LinkClosed, ProtocolBroken, Send
 from actors.errors import Code, Refusal
@@ -19,7 +20,7 @@ from actors.messages import Complete, Failed, Options, Prompt, Start
 from actors.outbox import Outbox
 from clinvoker.backends import acp_errors
 from clinvoker.backends.acp_leave import CANCELLED, Questions
-from clinvoker.backends.acp_model import choose_model
+from clinvoker.backends.acp_model import choose_model, offers_models
 from clinvoker.backends.acp_turn import Turn
 from clinvoker.backends.acp_wire import (
     VERSION,
@@ -27,6 +28,7 @@ from clinvoker.backends.acp_wire import (
     Initialized,
     PromptEnd,
     Session,
+    decode_commands,
     decode_permission,
     decode_update,
 )
@@ -42,6 +44,15 @@ gemini 0.61.0 and opencode 1.18.33 trim the prompt and then look for a slash (ge
 """
 
 _COMMAND = re.compile(r"[\s\ufeff]*[/$]")
+
+
+class About(Struct, frozen=True):
+    """What an agent has said that it can do."""
+
+    images: bool
+    resume: bool
+    model: bool | None
+    """Whether its model can be chosen; None until it has opened a session."""
 
 
 class _Conversation:
@@ -62,10 +73,14 @@ class _Conversation:
 class AcpLink:
     """The state of the connection."""
 
-    def __init__(self, send: Send, model: str) -> None:
+    def __init__(self, send: Send, model: str, learn: Callable[[About], None] = lambda _: None) -> None:
         self._peer = Peer(send, on_notification=self._notified, on_request=self._requested)
         self._model = model
+        self._learn = learn
         self._agent = AgentCapabilities()
+        self._models: bool | None = None
+        self._commandless: set[str] = set()
+        """Sessions whose agent said that it has no commands: with an empty list, perhaps before it is asked anything."""
         self._talks: dict[str, _Conversation] = {}
 
     def feed(self, line: bytes) -> None:
@@ -91,6 +106,7 @@ class AcpLink:
         if told.protocol_version != VERSION:
             raise ProtocolBroken(f"it speaks version {told.protocol_version} of ACP, not {VERSION}")
         self._agent = told.agent_capabilities
+        self._tell()
 
     async def open(self, options: Options, resume: str | None) -> str:
         """Open a session, or resume one, and set its model."""
@@ -99,6 +115,8 @@ class AcpLink:
         if resume is None:
             session = await self._new(params)
             conversation = session.session_id
+            self._models = offers_models(session)
+            self._tell()
         else:
             conversation = resume
             session = await self._resume(talk, resume, params)
@@ -115,7 +133,7 @@ class AcpLink:
         talk = self._talks.get(conversation)
         if talk is None:
             raise Refusal(Code.NOT_FOUND, f"no conversation {conversation} is open")
-        params = {"sessionId": conversation, "prompt": self._blocks(prompt)}
+        params = {"sessionId": conversation, "prompt": self._blocks(conversation, prompt)}
         turn = talk.turn = Turn(out, Start(talk.model, talk.workdir))
         request = talk.prompt = self._peer.prepare("session/prompt", params)
         questions = talk.questions = Questions(self._peer, turn)
@@ -153,9 +171,15 @@ class AcpLink:
     async def close(self, conversation: str) -> None:
         """Let the agent forget a session, if it can."""
         self._talks.pop(conversation, None)
+        self._commandless.discard(conversation)
         if self._agent.session_capabilities.close is not None:
             with suppress(RpcError):
                 await self._peer.request("session/close", {"sessionId": conversation}, object)
+
+    def _tell(self) -> None:
+        agent = self._agent
+        resume = agent.load_session or agent.session_capabilities.resume is not None
+        self._learn(About(agent.prompt_capabilities.image, resume, self._models))
 
     # Sessions.
 
@@ -198,12 +222,14 @@ class AcpLink:
             with suppress(RpcError):
                 await self._peer.request("_clinvoker/are_you_there", {}, object)
 
-    def _blocks(self, prompt: Prompt) -> list[dict[str, str]]:
+    def _blocks(self, conversation: str, prompt: Prompt) -> list[dict[str, str]]:
         if prompt.schema is not None:
             raise Refusal(Code.UNSUPPORTED, "ACP agents take no output schema", param="schema")
         if prompt.images and not self._agent.prompt_capabilities.image:
             raise Refusal(Code.UNSUPPORTED, "this agent takes no images", param="images")
-        text = GUARD + prompt.text if _COMMAND.match(prompt.text) else prompt.text
+        text = prompt.text
+        if conversation not in self._commandless and _COMMAND.match(text):
+            text = GUARD + text
         images = [
             {"type": "image", "mimeType": image.media_type, "data": image.data} for image in prompt.images
         ]
@@ -215,6 +241,10 @@ class AcpLink:
         if method != "session/update":
             return
         told = decode_update(params)
+        if told.update.session_update == "available_commands_update":
+            # Silence is no such word: gemini 0.61.0 has commands and names none.
+            has_none = decode_commands(params).update.available_commands == []
+            (self._commandless.add if has_none else self._commandless.discard)(told.session_id)
         talk = self._talks.get(told.session_id)
         if talk is not None:
             talk.heard += 1

@@ -6,6 +6,11 @@ from clinvoker.backends.acp_wire import ConfigOption, Session
 from clinvoker.backends.jsonrpc import Peer, RpcError
 
 
+def offers_models(session: Session) -> bool:
+    """Tell whether the model of a session can be chosen."""
+    return session.models is not None or _option(session) is not None
+
+
 async def choose_model(peer: Peer, conversation: str, session: Session, wanted: str) -> str:
     """Set the model of a session that was just opened, unless `wanted` is empty; return the one it has then.
 

@@ -152,6 +152,18 @@ class CostUpdate(Wire):
     update: CostSoFar
 
 
+class Commands(Wire):
+    """The commands that an agent finds at the beginning of a prompt, of which only the number is of use."""
+
+    available_commands: list[Raw] | None = None
+
+
+class CommandsUpdate(Wire):
+    """The parameters of `session/update` for those."""
+
+    update: Commands
+
+
 # session/request_permission
 
 
@@ -220,5 +232,6 @@ class PromptEnd(Wire):
 decode_update = msgspec.json.Decoder(SessionUpdate).decode
 decode_text = msgspec.json.Decoder(Text).decode
 decode_tool = msgspec.json.Decoder(ToolUpdate).decode
+decode_commands = msgspec.json.Decoder(CommandsUpdate).decode
 decode_cost = msgspec.json.Decoder(CostUpdate).decode
 decode_permission = msgspec.json.Decoder(PermissionRequest).decode

@@ -5,7 +5,7 @@ went out cannot be taken back: a repetition is swallowed while it agrees, comple
 a blank line where it differs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from actors.messages import Message, Thinking
 from actors.outbox import Outbox
@@ -57,7 +57,12 @@ class Answer:
     def whole(self, text: str) -> None:
         """The block's full text as the agent gives it at the block's end."""
         self._joiner = Joiner()
-        self._reconcile(Joiner().feed(text), "".join(self._block))
+        text = Joiner().feed(text)
+        said = "".join(self._block)
+        if self._repeated is None and not text.startswith(said):
+            # No other text was announced: pieces of this one were lost on the way.
+            said = _told(text, self._block) or said
+        self._reconcile(text, said)
 
     def _reconcile(self, text: str, said: str) -> None:
         """Say what `text` has beyond what was said of this block; if it is another text, say it as a block."""
@@ -76,3 +81,15 @@ class Answer:
             self._separate = False
             text = SEPARATOR + text
         self._out.put(self._event(text))
+
+
+def _told(text: str, pieces: Sequence[str]) -> str:
+    """Return the text up to the last of these pieces of it, some of which are missing; empty if one is no piece of it."""
+    place = 0
+    for piece in pieces:
+        found = text.find(piece, place)
+        if found < 0:
+            return ""
+        place = found + len(piece)
+    # Where it may stand in several places the last one is meant: rather too little again than anything twice.
+    return text[: text.rfind(pieces[-1]) + len(pieces[-1])] if pieces else ""

@@ -1,5 +1,6 @@
 """From what a request says to what an agent is told: defaults filled in, and what the agent cannot do refused by name."""
 
+import re
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -56,10 +57,19 @@ def check(backend: Backend, options: Options, prompt: Prompt) -> None:
     for param, asked, possible in wanted:
         if asked and not possible:
             raise Refusal(Code.UNSUPPORTED, f"{name} cannot honour {param}", param=param)
+    for index, word in enumerate(options.extra):
+        if flaw := _flaw(backend, word):
+            raise Refusal(Code.INVALID_REQUEST, f"{name} takes {flaw}", param=f"extra[{index}]")
+
+
+def _flaw(backend: Backend, word: str) -> str:
+    """Say what the agent takes instead of this word of `extra`; empty if it takes it."""
     allowed = backend.settings.allowed_extra
-    flags = can.extra if allowed is None else allowed
-    for index, flag in enumerate(options.extra):
-        if "\0" in flag or flag.partition("=")[0] not in flags:
-            listed = ", ".join(flags) or "none"
-            message = f"{name} takes no flag {flag.partition('=')[0]!r} from a request; allowed: {listed}"
-            raise Refusal(Code.INVALID_REQUEST, message, param=f"extra[{index}]")
+    flags = backend.driver.capabilities.extra if allowed is None else allowed
+    flag, _, given = word.partition("=")
+    if "\0" in word or flag not in flags:
+        return f"no flag {flag!r} from a request; allowed: {', '.join(flags) or 'none'}"
+    value = backend.driver.flag_values.get(flag)
+    if value is None or re.fullmatch(value.pattern, given):
+        return ""
+    return f"{flag} in one word, {flag}=VALUE, where VALUE is {value.form}"

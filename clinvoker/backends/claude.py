@@ -9,7 +9,7 @@ from glob import escape
 from typing import Final
 from uuid import uuid4
 
-from actors.driver import Capabilities, Link, Send
+from actors.driver import Capabilities, FlagValue, Link, Send
 from actors.errors import Code, Refusal
 from actors.messages import Options
 from actors.process import Launch
@@ -57,8 +57,17 @@ ENVIRONMENT: Final = {
 NESTING: Final = ("CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_SESSION_ID")
 """Marks of a Claude Code that the daemon was started in: the agent is not part of that session."""
 
-EXTRA: Final = ("--effort", "--fallback-model", "--max-budget-usd", "--autocompact")
-"""What a request may pass, each as --flag=value: nothing that widens what the agent may read, write or run."""
+EXTRA: Final = {
+    "--effort": FlagValue("low, medium, high, xhigh or max", "low|medium|high|xhigh|max"),
+    "--fallback-model": FlagValue(
+        "a model, or several with commas between", r"[\w.:/@\[\]-]+(,[\w.:/@\[\]-]+)*"
+    ),
+    "--max-budget-usd": FlagValue("a positive number", r"(?=.*[1-9])[0-9]{1,9}(\.[0-9]{1,9})?"),
+    "--autocompact": FlagValue(
+        "auto, or a number of tokens from 100k on", "auto|[1-9][0-9]{2,3}k|[1-9][0-9]{5,6}"
+    ),
+}
+"""What a request may pass (2.1.330): nothing that widens what the agent may read, write or run."""
 
 SESSION_FLAG: Final = "--session-id="
 RESUME_FLAG: Final = "--resume="
@@ -68,6 +77,7 @@ class ClaudeDriver:
     """Claude Code as a backend."""
 
     shared = False
+    flag_values = EXTRA
 
     def __init__(self, name: str, settings: BackendSettings, environ: Mapping[str, str]) -> None:
         self.name = name
@@ -86,7 +96,7 @@ class ClaudeDriver:
             model=True,
             approval_modes=("default", "auto", "none", "always"),
             sandbox_modes=("default", "read-only", "full"),
-            extra=EXTRA if settings.allowed_extra is None else settings.allowed_extra,
+            extra=tuple(EXTRA) if settings.allowed_extra is None else settings.allowed_extra,
         )
 
     def records(self, conversation: str) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ An API error comes as a `result` with `subtype: "success"` and `is_error: true`,
 HTTP status beside it; errors that never reached the API carry a word in the synthetic message before it, or only text.
 """
 
+from msgspec import UNSET, UnsetType
+
 from actors.errors import Code
 from actors.messages import Failed
 from clinvoker.backends.claude_wire import Result, Retry, Synthetic
@@ -39,10 +41,16 @@ _BY_TEXT = (
 )
 
 
-def failure(result: Result, synthetic: Synthetic) -> Failed:
-    """Return what a turn that ended with an error failed of."""
+def failure(result: Result, synthetic: Synthetic, wait_s: float | UnsetType = UNSET) -> Failed:
+    """Return what a turn that ended with an error failed of. `wait_s` is what a rate limit last had the agent wait."""
     text = result.result or "; ".join(result.errors or ()) or "the agent reported an error without words"
-    return Failed(_code(result, synthetic, text), text)
+    code = _code(result, synthetic, text)
+    return Failed(code, text, retry_after=wait_s if code is Code.BACKEND_RATE_LIMITED else UNSET)
+
+
+def is_rate_limit(retry: Retry) -> bool:
+    """Tell whether the wait is one that a rate limit asks for."""
+    return _code_of(retry) is Code.BACKEND_RATE_LIMITED
 
 
 def _code(result: Result, synthetic: Synthetic, text: str) -> Code:
@@ -69,7 +77,7 @@ def hopeless(retry: Retry) -> Failed | None:
     A refused login may be mended by the one retry that follows the refresh of its token, not by the eight after that;
     and `Retry-After` is honoured for hours.
     """
-    code = _BY_STATUS.get(retry.error_status or 0) or _BY_WORD.get(retry.error or "", Code.BACKEND_ERROR)
+    code = _code_of(retry)
     if code is Code.NOT_LOGGED_IN and retry.attempt > 1:
         return Failed(code, f"the model's provider refused the login ({retry.error_status or retry.error})")
     wait = retry.retry_delay_ms / 1000
@@ -80,3 +88,7 @@ def hopeless(retry: Retry) -> Failed | None:
         f"the model's provider asks to wait {wait:.0f} s ({retry.error_status or retry.error})",
         retry_after=wait,
     )
+
+
+def _code_of(retry: Retry) -> Code:
+    return _BY_STATUS.get(retry.error_status or 0) or _BY_WORD.get(retry.error or "", Code.BACKEND_ERROR)

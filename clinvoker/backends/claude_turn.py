@@ -3,11 +3,12 @@
 from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from actors.messages import Complete, Message, Options, Prompt, Start, Thinking, ToolResult, ToolUse, Usage
 from actors.outbox import Outbox
 from clinvoker.backends.answer import Answer
-from clinvoker.backends.claude_faults import failure, hopeless
+from clinvoker.backends.claude_faults import failure, hopeless, is_rate_limit
 from clinvoker.backends.claude_wire import (
     Init,
     Line,
@@ -46,6 +47,8 @@ class ClaudeTurn:
         """The next text block continues the last one in mid-sentence."""
         self._schema_calls: set[str] = set()
         self._synthetic = Synthetic()
+        self._wait_s: float | UnsetType = UNSET
+        """What the last rate limit asked to wait."""
         self._started = False
 
     def feed(self, line: Line, data: bytes) -> None:
@@ -76,7 +79,7 @@ class ClaudeTurn:
         elif result.subtype == "error_max_turns":
             stop_reason = "max_turns"
         elif result.is_error or (result.subtype or "success") != "success":
-            self._out.put(failure(result, self._synthetic))
+            self._out.put(failure(result, self._synthetic, self._wait_s))
             return
         elif self._structured:
             stop_reason = "end_turn"  # the CLI says "tool_use"
@@ -100,7 +103,10 @@ class ClaudeTurn:
             init = read(Init, data)
             self._start(init.model, init.cwd)
         elif line.subtype == "api_retry":
-            failed = hopeless(read(Retry, data))
+            retry = read(Retry, data)
+            if is_rate_limit(retry):
+                self._wait_s = retry.retry_delay_ms / 1000
+            failed = hopeless(retry)
             if failed is not None:
                 self._out.put(failed)
                 self.cut_short = True

@@ -30,6 +30,7 @@ class CodexDriver:
     """A configured codex. `environ` is the daemon's own environment, of which the agent gets what the settings let through."""
 
     shared = True
+    flag_values = CONFIG_FLAGS
     version_argv: tuple[str, ...]
 
     def __init__(self, name: str, settings: BackendSettings, environ: Mapping[str, str]) -> None:
@@ -47,7 +48,7 @@ class CodexDriver:
             model=True,
             approval_modes=("default", "auto", "none", "always"),
             sandbox_modes=("default", "read-only", "workspace", "full"),
-            extra=CONFIG_FLAGS if settings.allowed_extra is None else settings.allowed_extra,
+            extra=tuple(CONFIG_FLAGS) if settings.allowed_extra is None else settings.allowed_extra,
         )
         self._settings = settings
         self._environ = environ

@@ -28,6 +28,7 @@ _BY_WORD: Mapping[str, Code] = {
 
 _BY_STATUS: Mapping[int, Code] = {
     401: Code.NOT_LOGGED_IN,
+    403: Code.NOT_LOGGED_IN,
     413: Code.CONTEXT_TOO_LONG,
     429: Code.BACKEND_RATE_LIMITED,
     502: Code.BACKEND_OVERLOADED,
@@ -90,6 +91,8 @@ def refusal(error: RpcError) -> Refusal:
         return Refusal(Code.SESSION_BUSY, "another codex process has this conversation open")
     if "no rollout found" in text or "invalid session id" in text or "thread not found" in text:
         return Refusal(Code.NOT_FOUND, f"codex knows no such conversation: {text}")
+    if "exceeds the maximum length" in text:
+        return Refusal(Code.CONTEXT_TOO_LONG, f"codex: {text}", param="prompt")
     return Refusal(Code.BACKEND_ERROR, f"codex: {text}")
 
 

@@ -4,14 +4,19 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from actors.errors import Code, Refusal
+from actors.driver import FlagValue
 from actors.messages import ApprovalMode, Image, Options, Prompt, SandboxMode
 
-CONFIG_FLAGS = ("-c", "--config")
-"""Flags a request may pass: they set a value of the thread's own configuration, if it is one of `CONFIG_KEYS`."""
-
-CONFIG_KEYS = frozenset({"model_reasoning_effort", "model_reasoning_summary", "model_verbosity"})
+_KEYS = ("model_reasoning_effort", "model_reasoning_summary", "model_verbosity")
 """What a request may configure: how the model thinks and talks, nothing of what the agent may do."""
+
+_SETTING = FlagValue(
+    f"key=word with one of the keys {', '.join(_KEYS)}",
+    rf"""({"|".join(_KEYS)})=(["']?)([A-Za-z0-9_-]+)\2""",
+)
+
+CONFIG_FLAGS = {"-c": _SETTING, "--config": _SETTING}
+"""Flags a request may pass: they set a value of the thread's own configuration."""
 
 # `on-failure` is gone in 0.169.0. With `default` the user's own configuration stands.
 _APPROVAL: Mapping[ApprovalMode, str] = {"auto": "on-request", "none": "never", "always": "untrusted"}
@@ -22,11 +27,9 @@ _SANDBOX: Mapping[SandboxMode, str] = {
     "full": "danger-full-access",
 }
 
-_SETTING = re.compile(r"""([a-z_]+)=(["']?)([A-Za-z0-9_-]+)\2""")
-
 
 def thread_params(options: Options) -> dict[str, Any]:
-    """Give the parameters common to `thread/start` and `thread/resume`. Raises `Refusal` for `extra`."""
+    """Give the parameters common to `thread/start` and `thread/resume`."""
     params = {
         "cwd": options.workdir,
         "model": options.model,
@@ -47,29 +50,15 @@ def turn_params(thread_id: str, prompt: Prompt) -> dict[str, Any]:
 
 def process_flags(extra: tuple[str, ...]) -> tuple[str, ...]:
     """Give the flags that are no settings of a thread; there are none unless the user allows some."""
-    return tuple(flag for flag, setting in _pairs(extra) if setting is None)
+    return tuple(word for word in extra if word.partition("=")[0] not in CONFIG_FLAGS)
 
 
 def _settings(extra: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for flag, setting in _pairs(extra):
-        if setting is None:
-            continue
-        found = _SETTING.fullmatch(setting)
-        if found is None or found[1] not in CONFIG_KEYS:
-            message = f"{flag} takes key=word with one of the keys {', '.join(sorted(CONFIG_KEYS))}"
-            raise Refusal(Code.INVALID_REQUEST, message, param="extra")
-        yield found[1], found[3]
-
-
-def _pairs(extra: tuple[str, ...]) -> Iterator[tuple[str, str | None]]:
-    """Pair each configuring flag with its setting, any other word with None."""
-    words = iter(extra)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name not in CONFIG_FLAGS:
-            yield word, None
-        else:
-            yield name, value if equals else next(words, "")
+    """Give the settings of a thread; whatever is none was refused before."""
+    for word in extra:
+        flag, _, setting = word.partition("=")
+        if flag in CONFIG_FLAGS and (found := re.fullmatch(_SETTING.pattern, setting)):
+            yield found[1], found[3]
 
 
 def _picture(image: Image) -> dict[str, str]:

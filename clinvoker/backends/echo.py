@@ -5,7 +5,8 @@
     python -m clinvoker.backends.echo [--delay-ms N]
 
 It needs no key, no network and no program, so a first request works on any machine. `--delay-ms` is the pause before
-every word, for watching an answer come. It takes no images, no model and no system prompt, and has no tools. A session
+every word, for watching an answer come. It takes no images, no model and no system prompt, has no tools, and says of
+every session that it has no commands, so that whoever guards against those may let a prompt be as it is. A session
 holds nothing, so any id can be resumed.
 
 One loop without threads: it reads whenever there is something to read, and writes the next words of every answer when
@@ -108,9 +109,7 @@ class Echo:
         update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": word}}
         if self._delay:
             answer.due += self._delay
-        return self._send(
-            {"method": "session/update", "params": {"sessionId": answer.session, "update": update}}
-        )
+        return self._update(answer.session, update)
 
     def _end(self, session: str, stop_reason: str) -> None:
         answer = self._answers.pop(session, None)
@@ -126,10 +125,14 @@ class Echo:
                 self._reply(request, result=_ABOUT)
             case "session/new":
                 self._sessions += 1
-                self._reply(request, result={"sessionId": f"echo-{os.getpid()}-{self._sessions}"})
+                session = f"echo-{os.getpid()}-{self._sessions}"
+                self._reply(request, result={"sessionId": session})
+                self._update(session, _COMMANDS)
             case "session/resume" | "session/load" | "session/close" if isinstance(session, str):
                 self._end(session, "cancelled")
                 self._reply(request, result={})
+                if method != "session/close":
+                    self._update(session, _COMMANDS)
             case "session/prompt" if isinstance(session, str):
                 self._prompt(request, session, _get(params, "prompt"))
             case _ if method in _METHODS:
@@ -150,6 +153,9 @@ class Echo:
 
     def _reply(self, request: int | str | None, **outcome: Any) -> None:
         self._send({"id": request, **outcome})
+
+    def _update(self, session: str, update: dict[str, Any]) -> int:
+        return self._send({"method": "session/update", "params": {"sessionId": session, "update": update}})
 
     def _send(self, members: dict[str, Any]) -> int:
         line = self._encode({"jsonrpc": "2.0", **members}) + "\n"
@@ -172,6 +178,9 @@ _ABOUT: dict[str, Any] = {
     },
     "authMethods": [],
 }
+
+
+_COMMANDS: dict[str, Any] = {"sessionUpdate": "available_commands_update", "availableCommands": []}
 
 
 def serve(echo: Echo, reading: int, writing: int) -> None:

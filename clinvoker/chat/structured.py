@@ -4,8 +4,6 @@ import re
 from typing import Any
 
 import msgspec
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import validator_for
 
 from actors.errors import Code, Refusal
 
@@ -14,6 +12,10 @@ _FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n\s*```\s*\Z", re.DOTALL)
 
 def check_schema(schema: dict[str, Any], param: str) -> None:
     """Raise `Refusal` naming `param` if that is no JSON Schema."""
+    # Imported here: 20 ms of the daemon's start, for a few requests.
+    from jsonschema.exceptions import SchemaError  # noqa: PLC0415
+    from jsonschema.validators import validator_for  # noqa: PLC0415
+
     try:
         validator_for(schema).check_schema(schema)
     except SchemaError as error:
@@ -34,6 +36,8 @@ def json_of(answer: str) -> str:
 
 def fault_of(answer: str, schema: dict[str, Any]) -> str | None:
     """What is wrong with the answer; None if it satisfies the schema."""
+    from jsonschema.validators import validator_for  # noqa: PLC0415 - as above
+
     try:
         value = msgspec.json.decode(answer.encode("utf-8", "replace"))
     except (msgspec.DecodeError, RecursionError) as error:

@@ -26,6 +26,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str | None = None
 
 
+GOPASS: Final = "CLINVK_API_KEYS_GOPASS_PATH"
+
 # Name of the option and ending of the variable -> (path in the settings, what it must be).
 _KEYS: Final[Mapping[str, tuple[tuple[str, ...], object]]] = {
     "host": (("server", "host"), Host),
@@ -68,6 +70,11 @@ def api_keys(environ: Mapping[str, str]) -> tuple[Secret, ...]:
 
     Raises ConfigError for a key that no HTTP header can carry; the message does not show it.
     """
+    if environ.get(GOPASS):
+        # Passed over in silence, it would leave the daemon open to all.
+        raise ConfigError(
+            ENVIRONMENT, f"{GOPASS}: keys are not read from gopass; set CLINVK_API_KEYS instead"
+        )
     keys: dict[str, None] = {}
     for variable, texts in (
         ("CLINVK_API_KEY", [environ.get("CLINVK_API_KEY", "")]),

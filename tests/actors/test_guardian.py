@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from actors import guardian as guarding
 from actors import marker as marking
 from actors.guardian import keep_guardian, sweep_dead_instances
 from actors.marker import Found, Instance, find, kill
+from actors.scratch import scratch_directory
 from actors.sweep import Sweep
 
 DAEMON = Path(__file__).parent / "children" / "daemon.py"
@@ -143,6 +145,17 @@ async def test_daemon_and_guardian_killed_together(daemon):
     daemon.process.wait()
     await sweep_dead_instances()
     assert daemon.still_there() == []
+
+
+async def test_the_directories_of_dead_daemons_go_and_those_of_live_ones_stay(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    live = Instance.current()
+    dead = live._replace(ticks=1)
+    (tmp_path / "clinvoker-foreign").mkdir()
+    async with scratch_directory(live.marker(1)) as spared, scratch_directory(dead.marker(1)) as removed:
+        await (trio.Path(removed) / "left").mkdir()
+        await sweep_dead_instances()
+        assert sorted(tmp_path.iterdir()) == sorted([Path(spared), tmp_path / "clinvoker-foreign"])
 
 
 async def test_a_killed_guardian_is_replaced_within_a_second(caplog, monkeypatch):

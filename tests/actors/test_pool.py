@@ -10,7 +10,7 @@ from actors.lease import Close, Lease, PoolLimits, Released, Status, Verdict
 from actors.messages import Failed, Options
 from actors.pool import BACKOFF_CAP, PATIENCE, REFILL_DELAY, Pool
 from actors.runner import Forget, Ready
-from actors.telemetry import ChildEnded, PoolLevel
+from actors.telemetry import ChildEnded, PoolLevel, ProcessEnded, ProcessStarted
 from tests.actors.support import CancelAtStep, Records, running, settle
 
 NO_SPARES = PoolLimits(spares=0)
@@ -33,11 +33,12 @@ class FakeDriver:
 class Process(Actor):
     """Stands for a runner and its process, both of which exist only here."""
 
-    def __init__(self, world, options, resume):
+    def __init__(self, world, options, resume, observe):
         super().__init__()
         self.world = world
         self.options = options
         self.resume = resume
+        self.observe = observe
         self.forgotten = []
         self.alive = False
         world.processes.append(self)
@@ -62,9 +63,12 @@ class Process(Actor):
         world.most_starting = max(world.most_starting, world.starting)
         try:
             await trio.sleep(world.start_time)
-            if world.failure is not None:
+            failure = world.failures.get(self.options.model, world.failure)
+            if failure is not None:
+                self.observe(ProcessEnded("fake", "failed_to_start", str(failure)))
                 self.end()
-                raise world.failure
+                raise failure
+            self.observe(ProcessStarted("fake", world.start_time))
         finally:
             world.starting -= 1
         await emit(None)
@@ -94,13 +98,14 @@ class World:
         self.starting = self.most_starting = self.most_alive = 0
         self.start_time, self.stop_time = START, 0.0
         self.failure = None
+        self.failures = {}
         self.records = Records()
 
         class FakePool(Pool):
             @staticmethod
             def make_runner(driver, options, marker, limits, observe, resume):
-                del driver, marker, limits, observe
-                return Process(world, options, resume)
+                del driver, marker, limits
+                return Process(world, options, resume, observe)
 
         self.pool = FakePool(FakeDriver(shared=shared), limits, default, lambda: "mark", self.records)
 
@@ -524,6 +529,74 @@ async def test_a_start_that_fails_by_the_callers_fault_says_nothing_about_the_ba
         tried = len(world.processes)
         await trio.sleep(100)
         assert len(world.processes) <= tried + 2, "and a spare like it is not tried for ever"
+
+
+@pytest.mark.parametrize("code", [Code.BACKEND_UNAVAILABLE, Code.INVALID_REQUEST])
+async def test_options_that_nothing_starts_with_harm_only_the_lease_that_asks_for_them(code, autojump_clock):
+    async with World(PoolLimits(spares=1)) as world:
+        await trio.sleep(5)
+        world.failures["bad"] = Refusal(code, "unknown flag")
+        for _ in range(2 * PATIENCE):
+            with pytest.raises(Refusal, match="unknown flag"):
+                await world.lease("s1", model="bad")
+        await trio.sleep(100)
+        assert len(world.processes) == 1 + 2 * PATIENCE, "no spare is tried like it"
+        assert world.alive() == world.processes[:1], "and the one that was there is there still"
+        assert (await world.ref.ask(Status())).available
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("code", [Code.BACKEND_UNAVAILABLE, Code.INVALID_REQUEST])
+async def test_options_that_nothing_starts_with_any_more_give_way_to_the_default_ones(
+    code, shared, autojump_clock
+):
+    async with World(PoolLimits(spares=2), shared=shared) as world:
+        await world.use("s1", model="big")
+        await world.use("s2", model="big")
+        await trio.sleep(5)
+        assert {process.options.model for process in world.alive()} == {"big"}
+        world.failures["big"] = Refusal(code, "no such directory")
+        for process in world.alive():
+            process.end()
+        await trio.sleep(100)
+        assert {process.options.model for process in world.alive()} == {""}
+        assert [process.options.model for process in world.processes].count("big") <= 6
+        status = await world.ref.ask(Status())
+        assert (status.available, status.reason) == (True, "")
+
+
+async def test_the_default_options_are_tried_again_after_others_in_use_have_failed_too(autojump_clock):
+    async with World(PoolLimits(spares=1)) as world:
+        await world.use("s1", model="big")
+        await trio.sleep(5)
+        world.failure = Refusal(Code.BACKEND_UNAVAILABLE, "broken")
+        with pytest.raises(Refusal):
+            await world.lease("s2")
+        for process in world.alive():
+            process.end()
+        await trio.sleep(60)
+        assert not (await world.ref.ask(Status())).available
+        world.failure, world.failures["big"] = None, world.failure
+        await trio.sleep(2 * BACKOFF_CAP)
+        assert [process.options.model for process in world.alive()] == [""]
+        assert (await world.ref.ask(Status())).available
+
+
+async def test_what_fails_to_start_again_and_again_is_reported_once_until_it_is_mended(autojump_clock):
+    async with World(PoolLimits(spares=1)) as world:
+        world.failure = Refusal(Code.NOT_INSTALLED, "no such program")
+        await trio.sleep(10 * BACKOFF_CAP)
+        assert len(world.processes) > 5, "it is looked for"
+        assert len(world.records.of(ProcessEnded)) == 1
+        world.failure = Refusal(Code.NOT_INSTALLED, "no such interpreter")
+        await trio.sleep(3 * BACKOFF_CAP)
+        assert len(world.records.of(ProcessEnded)) == 2
+        world.failure = None
+        await trio.sleep(2 * BACKOFF_CAP)
+        world.failure = Refusal(Code.NOT_INSTALLED, "no such interpreter")
+        world.alive()[0].end()
+        await trio.sleep(3 * BACKOFF_CAP)
+        assert len(world.records.of(ProcessEnded)) == 3
 
 
 async def test_a_spare_that_is_no_longer_wanted_while_it_starts_is_no_failure(autojump_clock):

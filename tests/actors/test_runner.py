@@ -1,6 +1,8 @@
 """The runner over real processes: what a link is to it, and how a process's life and its turns hang together."""
 
 import itertools
+import os
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +18,7 @@ from actors.messages import Complete, Failed, Message, Options, Permission, Prom
 from actors.outbox import LIMIT
 from actors.process import Launch
 from actors.runner import Forget, Ready, Runner, RunnerLimits, Turn
-from actors.telemetry import LinesUnparsed, ProcessEnded, ProcessStarted
+from actors.telemetry import LinesUnparsed, ProcessEnded, ProcessSpent, ProcessStarted
 from tests.actors.support import Records, leaves, running
 
 AGENT = Path(__file__).parent / "children" / "agent.py"
@@ -81,6 +83,8 @@ class ScriptedLink:
         self.driver.opened.append((options, resume))
         if self.driver.open_error:
             raise self.driver.open_error
+        if self.driver.opens_none:
+            await self.expect("never")
         await self.send(b"open\n")
         return (await self.expect("opened")).split()[1]
 
@@ -121,7 +125,7 @@ class ScriptedDriver:
         self.shared = shared
         self.opened, self.interrupted, self.closed = [], [], []
         self.handshake_error = self.open_error = self.launch_error = None
-        self.lingers = self.fragile = False
+        self.lingers = self.fragile = self.opens_none = False
         self.argv = (sys.executable, "-SI", str(AGENT))
         self.cwd = "/"
 
@@ -381,6 +385,48 @@ async def test_an_agent_that_does_not_obey_is_killed_and_its_other_turns_are_tol
             [failed] = (await other.next()).events
             assert failed.code is Code.CRASHED
         await world.one.ended.wait()
+
+
+@pytest.mark.parametrize("callers", [1, 3])
+async def test_a_stopped_agent_is_killed_though_every_caller_leaves_before_his_turn_begins(callers):
+    async with World() as world:
+        await world.ready()
+        os.kill(world.processes()[0].pid, signal.SIGSTOP)
+        for number in range(callers):
+            batches = await world.begin("say a", f"s{number}")
+            await come_true(lambda: len(world.driver.opened) > number)  # noqa: B023 - called at once
+            batches.close()
+        with trio.fail_after(LIMITS.interrupt + 0.5):
+            await world.one.ended.wait()
+        assert world.records.of(ProcessSpent)
+
+
+async def test_a_caller_who_leaves_while_his_conversation_is_opened_harms_nobody():
+    async with World() as world:
+        await world.ready()
+        batches = await world.begin("say a")
+        await come_true(lambda: world.driver.opened)
+        batches.close()
+        await batches.wait_ended()
+        assert (await world.turn("say b"))[-1] == Complete("end_turn")
+        assert len(world.driver.opened) == 1, "it is open now, so it need not be again"
+        assert world.records.of(ProcessSpent) == []
+
+
+async def test_an_agent_that_opens_nothing_more_is_ended_after_the_turns_that_still_hear_of_it():
+    async with World() as world:
+        await world.turn("say a", "s1")
+        with closing(await world.begin("silent", "s2")) as other:
+            await other.next()
+            world.driver.opens_none = True
+            deaf = await world.begin("say a", "s3")
+            assert (await world.turn("say b", "s1"))[-1] == Complete("end_turn")
+            deaf.close()
+            await deaf.wait_ended()
+            assert world.records.of(ProcessSpent)
+            assert (await world.turn("say c", "s1"))[-1] == Complete("end_turn")
+        with trio.fail_after(3):
+            await world.one.ended.wait()
 
 
 async def test_a_reader_who_leaves_a_flood_does_not_keep_the_agent_from_being_heard():

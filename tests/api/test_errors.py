@@ -213,7 +213,7 @@ def service_with(error):
 async def test_what_breaks_inside_is_told_without_its_inside(error, stopping, status, code):
     service = service_with(error)
     service.stopping = stopping
-    app = Guard(make_app(service, Metrics()), Settings())
+    app = Guard(make_app(service, Metrics()), Settings(), lambda *_: None)
     async with serving(app) as server:
         with trio.fail_after(5):
             head, _, body = (await server.ask(get("/health", "Connection: close"))).partition(b"\r\n\r\n")

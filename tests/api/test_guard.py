@@ -65,7 +65,7 @@ async def ask(settings, headers=(), method="GET", path="/api/v1/backends", query
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in pairs],
     }
-    await Guard(app, settings)(scope, None, send)
+    await Guard(app, settings, lambda *_: None)(scope, None, send)
     return asked
 
 
@@ -249,7 +249,7 @@ async def test_the_lifespan_is_the_apps_own():
     async def app(scope, _receive, _send):
         reached.append(scope["type"])
 
-    await Guard(app, KEYED)({"type": "lifespan"}, None, None)
+    await Guard(app, KEYED, lambda *_: None)({"type": "lifespan"}, None, None)
     assert reached == ["lifespan"]
 
 

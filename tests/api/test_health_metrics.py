@@ -248,3 +248,12 @@ async def test_the_lag_of_the_event_loop_is_measured(autojump_clock):
     with trio.move_on_after(5.25):
         await metrics.watch_loop()
     assert b"clinvoker_event_loop_lag_seconds_count 10.0" in metrics.render()
+
+
+async def test_what_the_guard_and_the_http_ground_refuse_is_counted_too(own):
+    before = await look(own)
+    assert (await own.client.call("GET", "/health", headers={"host": "evil.example"})).status == 403
+    assert (await own.client.call("POST", "/api/v1/prompt", {"prompt": "x" * 11_000_000})).status == 413
+    after = await moved(own, before)
+    for method, status in (("GET", "403"), ("POST", "413")):
+        assert after.by("requests_total", route="refused", method=method, status=status) == 1

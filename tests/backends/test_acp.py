@@ -7,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from actors.driver import LinkClosed, ProtocolBroken
 from actors.errors import Code, Refusal
@@ -24,6 +25,7 @@ from actors.messages import (
     Usage,
 )
 from actors.outbox import Outbox
+from actors.process import Launch
 from clinvoker.backends.acp import AcpDriver
 from clinvoker.backends.acp_link import GUARD
 from clinvoker.config.settings import BackendSettings
@@ -545,6 +547,19 @@ async def test_images_go_beside_the_text_where_the_agent_takes_them():
     assert (refused.value.code, refused.value.param) == (Code.UNSUPPORTED, "images")
 
 
+@pytest.mark.parametrize(("commands", "guard"), [([], ""), ([{"name": "init"}], GUARD), (None, GUARD)])
+async def test_where_the_agent_says_that_it_has_no_commands_a_prompt_is_as_it_is(commands, guard):
+    player = Player("gemini")
+    await player.open()
+    player.say(_update({"sessionUpdate": "available_commands_update", "availableCommands": commands}))
+    await player.turn([_end("end_turn")], "/init")
+    assert player.of("session/prompt")[0]["params"]["prompt"][0]["text"] == guard + "/init"
+    if not guard:
+        player.say(_update({"sessionUpdate": "available_commands_update", "availableCommands": [{}]}))
+        await player.turn([_end("end_turn")], "/init")
+        assert player.of("session/prompt")[1]["params"]["prompt"][0]["text"] == GUARD + "/init"
+
+
 # The driver.
 
 
@@ -561,6 +576,33 @@ def test_a_driver_launches_what_is_configured_and_nothing_else(tmp_path):
     assert (launch.env["A"], "SECRET" in launch.env) == ("b", False)
     assert (driver.name, driver.program, driver.shared) == ("mine", "agent", True)
     assert driver.version_argv == ("agent", "--acp", "--version")
+
+
+async def test_a_live_agent_corrects_what_its_driver_says_that_it_can():
+    driver = _driver()
+    player = Player("gemini")
+    player.link = driver.link(player.send, Launch((), {}, ""))
+    optimistic = driver.capabilities
+    assert (optimistic.images, optimistic.resume, optimistic.model) == (True, True, True)
+    player.answers["initialize"] = {"result": {"protocolVersion": 1}}
+    player.answers["session/new"] = {"result": {"sessionId": "SESSION"}}
+    await player.link.handshake()
+    assert driver.capabilities == replace(optimistic, images=False, resume=False)
+    await player.open()
+    assert driver.capabilities == replace(optimistic, images=False, resume=False, model=False)
+    player.answers.clear()
+    await player.open()
+    assert driver.capabilities == optimistic
+
+
+async def test_a_configured_model_is_the_users_word_that_it_can_be_chosen():
+    driver = _driver(model="m")
+    player = Player("gemini")
+    player.link = driver.link(player.send, Launch((), {}, ""))
+    player.answers["session/new"] = {"result": {"sessionId": "SESSION"}}
+    with pytest.raises(Refusal):
+        await player.open()
+    assert driver.capabilities.model
 
 
 def test_a_system_prompt_goes_by_a_file_where_a_variable_is_configured(tmp_path):

@@ -65,6 +65,40 @@ async def test_after_a_restart_nothing_said_is_lost_and_the_second_text_is_there
         assert text == first + SEPARATOR + second
 
 
+@given(block=pieces, data=st.data())
+async def test_what_pieces_were_lost_of_is_never_said_twice(block, data):
+    kept = [piece for piece in block if data.draw(st.booleans())]
+    out = Outbox()
+    answer = Answer(out)
+    answer.begin_block()
+    for piece in kept:
+        answer.delta(piece)
+    answer.whole("".join(block))
+    text = await said(out)
+    characters_left = iter("".join(block))
+    assert text.startswith("".join(kept))
+    assert all(character in characters_left for character in text)  # a subsequence
+
+
+@pytest.mark.parametrize(
+    ("heard", "whole", "told"),
+    [
+        (["pair ", " joined"], "pair \U0001f642 joined", "pair  joined"),
+        (["one ", "three "], "one two three four", "one three four"),
+        (["two "], "one two three", "two three"),
+        (["another "], "one two three", "another \n\none two three"),
+    ],
+)
+async def test_after_a_lost_piece_only_the_tail_is_said(heard, whole, told):
+    out = Outbox()
+    answer = Answer(out)
+    answer.begin_block()
+    for piece in heard:
+        answer.delta(piece)
+    answer.whole(whole)
+    assert await said(out) == told
+
+
 async def test_a_character_cut_in_two_is_whole():
     out = Outbox()
     answer = Answer(out)

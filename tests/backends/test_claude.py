@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from actors.driver import LinkClosed
@@ -185,6 +186,16 @@ async def test_an_error_is_its_code_and_never_an_answer(name, code):
     events = await Wire().turn(recorded(name))
     assert events[-1].code is code
     assert not [event for event in only(events, Message) if "Error" in event.text or "login" in event.text]
+
+
+async def test_what_a_rate_limit_last_had_the_agent_wait_is_told_at_the_end():
+    waits = [
+        line["retry_delay_ms"] for line in map(json.loads, recorded("err_429")) if "retry_delay_ms" in line
+    ]
+    failed = (await Wire().turn(recorded("err_429")))[-1]
+    assert (failed.code, failed.retry_after) == (Code.BACKEND_RATE_LIMITED, waits[-1] / 1000)
+    for other in ("err_500", "err_529"):
+        assert (await Wire().turn(recorded(other)))[-1].retry_after is UNSET
 
 
 async def test_a_retry_that_will_not_help_is_cut_short_at_once():
@@ -555,7 +566,9 @@ async def test_each_fault_upstream_is_its_code_and_soon(tmp_path):
         "[[err:404]]": Code.MODEL_NOT_FOUND,
         "[[err:413]]": Code.CONTEXT_TOO_LONG,
         "[[err:429]]": Code.BACKEND_RATE_LIMITED,
+        "[[err:429]] [[retryafter:2]]": Code.BACKEND_RATE_LIMITED,
         "[[err:429]] [[retryafter:60]]": Code.BACKEND_RATE_LIMITED,
+        "[[err:429]] [[retryafter:300]]": Code.BACKEND_RATE_LIMITED,
         "[[err:500]]": Code.BACKEND_ERROR,
         "[[err:529]]": Code.BACKEND_OVERLOADED,
         "[[errtype:context]]": Code.CONTEXT_TOO_LONG,
@@ -566,11 +579,11 @@ async def test_each_fault_upstream_is_its_code_and_soon(tmp_path):
         for prompt in expected:
             began = trio.current_time()
             events = await run_turn(live.link, conversation, prompt)
-            assert trio.current_time() - began < 3, prompt
+            assert trio.current_time() - began < (6 if "retryafter:2" in prompt else 3), prompt
             found[prompt] = events[-1].code
             assert "API Error" not in text_of(events)
             if "retryafter" in prompt:
-                assert events[-1].retry_after >= 60
+                assert events[-1].retry_after >= int(prompt.rpartition(":")[2].rstrip("]"))
         assert found == expected
         assert text_of(await run_turn(live.link, conversation, "[[say:alive]]")) == "alive"
 

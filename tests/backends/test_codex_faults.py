@@ -31,6 +31,7 @@ CODES = [
     ("internalServerError", "", Code.BACKEND_ERROR),
     ("sandboxError", "", Code.BACKEND_ERROR),
     ({"httpConnectionFailed": {"httpStatusCode": 401}}, "", Code.NOT_LOGGED_IN),
+    ({"httpConnectionFailed": {"httpStatusCode": 403}}, "", Code.NOT_LOGGED_IN),
     ({"responseTooManyFailedAttempts": {"httpStatusCode": 429}}, "", Code.BACKEND_RATE_LIMITED),
     ({"httpConnectionFailed": {"httpStatusCode": 503}}, "", Code.BACKEND_OVERLOADED),
     (
@@ -116,15 +117,22 @@ async def test_an_interruption_that_nobody_asked_for_is_a_failure():
     assert events[-1].code == Code.CANCELLED
 
 
-async def test_a_turn_that_codex_refuses_fails():
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("no", Code.BACKEND_ERROR),
+        ("Input exceeds the maximum length of 1048576 characters.", Code.CONTEXT_TOO_LONG),
+    ],
+)
+async def test_a_turn_that_codex_refuses_fails(message, code):
     script = Script([])
 
     async def send(data: bytes):
-        message = json.loads(data)
-        if message.get("method") == "turn/start":
-            script.say({"id": message["id"], "error": {"code": -32600, "message": "no"}})
+        request = json.loads(data)
+        if request.get("method") == "turn/start":
+            script.say({"id": request["id"], "error": {"code": -32600, "message": message}})
         else:
-            script.answer(message["method"], message["id"])
+            script.answer(request["method"], request["id"])
 
     script.link = CodexLink(send, has_key=True)
-    assert await script.turn() == [Failed(Code.BACKEND_ERROR, "no")]
+    assert await script.turn() == [Failed(code, message)]

@@ -234,7 +234,7 @@ async def test_a_command_left_in_the_background_ends_with_its_turn(codex):
     [
         ("[[err:400]]", Code.BACKEND_ERROR),
         ("[[err:401]]", Code.NOT_LOGGED_IN),
-        ("[[err:403]]", Code.BACKEND_ERROR),
+        ("[[err:403]]", Code.NOT_LOGGED_IN),
         ("[[err:404]]", Code.MODEL_NOT_FOUND),
         ("[[err:413]]", Code.CONTEXT_TOO_LONG),
         ("[[err:429]]", Code.BACKEND_RATE_LIMITED),
@@ -332,7 +332,7 @@ async def test_everything_asked_for_reaches_the_model(codex):
         Prompt("look", images=(Image("image/png", PIXEL),), schema=schema),
         model="fake-model",
         system_prompt="SPEAK LATIN",
-        extra=("-c", "model_reasoning_effort=high"),
+        extra=("-c=model_reasoning_effort=high",),
     )
     body = codex.model.requests[-1].body
     assert body["model"] == "fake-model"

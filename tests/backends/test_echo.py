@@ -200,6 +200,17 @@ async def test_a_prompt_of_fifty_thousand_words_is_said_back(tmp_path):
     assert spent < 1.0  # reading, decoding, and the test's own part
 
 
+async def test_a_slash_comes_back_as_it_went_and_what_it_cannot_do_is_known(tmp_path):
+    echo = driver()
+    async with live_link(echo, Options(), tmp_path) as live:
+        new = await live.link.open(Options(workdir="/"), None)
+        resumed = await live.link.open(Options(workdir="/"), "echo-1-1")
+        for conversation in (new, resumed):
+            assert text_of(await run_turn(live.link, conversation, "/init $x")) == "/init $x"
+    can = echo.capabilities
+    assert (can.images, can.model, can.resume) == (False, False, True)
+
+
 async def test_it_can_be_cancelled_in_mid_answer_while_other_sessions_go_on(tmp_path):
     async with live_link(driver("--delay-ms", "30"), Options(), tmp_path) as live:
         link = live.link

@@ -1,5 +1,8 @@
 """F3, F5, F14, F20: an agent that does not go on, and what it takes to end it."""
 
+import os
+import signal
+
 import pytest
 import trio
 
@@ -11,6 +14,7 @@ BACKENDS = {
     "deaf": scripted("--deaf"),
     "obedient": scripted(),
     "unread": scripted("--unread"),
+    "stopped": scripted(spares=1, start_timeout_secs=30),
 }
 SERVER = {"first_event_timeout_secs": 1.5, "idle_event_timeout_secs": 0.6}
 
@@ -71,3 +75,13 @@ async def test_f14_a_prompt_of_9_mb_that_is_read_is_answered(daemon):
 async def test_f20_a_stopped_agent_is_timed_out_and_killed(daemon):
     answer = await daemon.client.ask("words{{kill:SIGSTOP}}")
     assert answer.code == "timeout"
+
+
+async def test_f20_an_agent_that_is_stopped_before_a_turn_begins_is_killed_though_its_start_has_more_time(
+    daemon,
+):
+    pid = int((await daemon.client.ask("{{pid}}", "stopped")).json["output"])
+    os.kill(pid, signal.SIGSTOP)
+    assert (await daemon.client.ask("met it", "stopped")).code == "timeout"
+    await become_true(lambda: pid not in [one.pid for one in daemon.agents()], 4)
+    assert (await daemon.client.ask("after", "stopped")).json["output"] == "after"

@@ -1,5 +1,6 @@
 """Chat completions, whole: what is asked reaches the agent, and its answer has the SDK's shape."""
 
+import openai
 import pytest
 
 from tests.openai.support import CHAT, PICTURE, ask, content
@@ -66,11 +67,24 @@ def test_what_an_agent_has_no_use_for_is_ignored(scene):
 
 
 def test_several_answers_are_several_turns(scene):
-    answer = scene.chat(model="scripted", messages=ask("{{pid}} hello"), n=2)
-    assert [choice.index for choice in answer.choices] == [0, 1]
-    pids = {choice.message.content.split()[0] for choice in answer.choices}
-    assert len(pids) == 2 or answer.choices[0].message.content.endswith("hello")
-    assert answer.usage.completion_tokens >= 0
+    before = len(scene.daemon.logged("run ended"))
+    answer = scene.chat(model="echo", messages=ask("one two"), n=3)
+    assert [(choice.index, choice.message.content) for choice in answer.choices] == [
+        (index, "one two") for index in range(3)
+    ]
+    assert answer.usage.completion_tokens == 6
+    assert len(scene.daemon.logged("run ended")) == before + 3
+
+
+def test_several_answers_fail_together(scene):
+    with pytest.raises(openai.InternalServerError, match="so it is"):
+        scene.chat(model="scripted", messages=ask("{{error:1,so it is}}"), n=2)
+
+
+async def test_a_session_gives_one_answer(scene):
+    body = {"model": "echo", "messages": ask("hello"), "n": 2}
+    answer = await scene.client.call("POST", CHAT, body, headers={"x-clinvoker-session": "ses_any"})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "n")
 
 
 def test_an_answer_is_cut_at_a_stop_sequence_and_its_agent_ended(scene):

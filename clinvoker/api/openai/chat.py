@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 
+import trio
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from quart import Response
@@ -64,10 +65,24 @@ def register(app: QuartTrio, chats: Chats) -> None:
 
 
 async def begin(chats: Chats, asked: Asked, number: int) -> list[Reply]:
-    """Start the turns of a request that asks for so many answers."""
+    """Start the turns of a request that asks for so many answers, all at once."""
     if number > 1 and asked.wishes.session:
         raise Refusal(Code.INVALID_REQUEST, "a session takes one turn at a time", param="n")
-    return [hold(await chats.begin(replace(asked, number=each))) for each in range(number)]
+    replies: dict[int, Reply] = {}
+    refusals: list[Refusal] = []
+
+    async def begin_one(index: int) -> None:
+        try:
+            replies[index] = hold(await chats.begin(replace(asked, number=index)))
+        except Refusal as refusal:
+            refusals.append(refusal)
+
+    async with trio.open_nursery() as nursery:
+        for index in range(number):
+            nursery.start_soon(begin_one, index)
+    if refusals:
+        raise refusals[0]
+    return [replies[index] for index in range(number)]
 
 
 def completion_id(reply: Reply) -> str:
