@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import msgspec
 import trio
-
 from msgspec import Struct
 
 from actors.errors import Refusal
