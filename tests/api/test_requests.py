@@ -6,7 +6,6 @@ import pytest
 
 from actors.errors import Code, Refusal
 from clinvoker.api.requests import decode, explain
-from clinvoker.backends.acp_link import GUARD
 from tests.api.support import PROMPT, error_of, prompt
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -187,12 +186,10 @@ PASSING = {
 @pytest.mark.daemon
 @pytest.mark.parametrize("name", PASSING)
 async def test_a_prompt_is_text_whatever_it_looks_like(client, name):
-    # What an agent would take for a command of its own reaches it behind a zero-width space.
-    expected = GUARD + PASSING[name] if name == "a slash" else PASSING[name]
     answer = await prompt(client, prompt=PASSING[name], backend="echo")
-    assert answer.json["output"] == expected
+    assert answer.json["output"] == PASSING[name]
     events = await client.read(PASSING[name], "echo")
-    assert events.text == events.last["content"]["output"] == expected
+    assert events.text == events.last["content"]["output"] == PASSING[name]
 
 
 @pytest.mark.daemon
@@ -255,7 +252,7 @@ CANNOT = {
     "codex": {"max_turns", "max_tokens"},
     "gemini": ACP_CANNOT,
     "other": ACP_CANNOT | {"system_prompt"},
-    "echo": ACP_CANNOT | {"system_prompt"},
+    "echo": ACP_CANNOT | {"system_prompt", "model", "images"},
 }
 PAIRS = [(backend, what) for backend in CANNOT for what in ALL_FIELDS]
 

@@ -308,6 +308,15 @@ async def test_a_prompt_is_text_whatever_it_looks_like(codex, text):
     assert codex.model.requests[-1].text == text
 
 
+async def test_more_than_a_mebibyte_is_too_long(codex):
+    [failed] = await codex.turn("x" * (1024 * 1024 + 1))
+    assert failed.code == Code.CONTEXT_TOO_LONG
+
+
+async def test_what_the_model_says_in_half_characters_is_said_once(codex):
+    assert text_of(await codex.turn("[[surrogates]]")).count("pair") == 1
+
+
 async def test_a_megabyte_goes_through(codex):
     text = "x" * 1_000_000
     events = await codex.turn(f"{text}[[say:done]]")

@@ -59,7 +59,8 @@ class BareEcho:
 
     def _call(self, method: str, **params: Any) -> Any:
         self._send(method, **params)
-        return json.loads(list(self.read())[-1].lines[-1])["result"]
+        messages = (json.loads(line) for read in self.read() for line in read.lines)
+        return next(message["result"] for message in messages if "result" in message)
 
     def _send(self, method: str, **params: Any) -> None:
         self._requests += 1
@@ -70,9 +71,9 @@ class BareEcho:
 
 
 def chunk(line: bytes) -> tuple[str, str] | None:
-    """The session and the text of one line; None for an answer to a request."""
+    """The session and the text of one line; None for an answer to a request, and for what is no text."""
     message = json.loads(line)
-    if "method" not in message:
+    if "method" not in message or "content" not in message["params"]["update"]:
         return None
     params = message["params"]
     return params["sessionId"], params["update"]["content"]["text"]

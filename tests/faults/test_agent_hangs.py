@@ -52,7 +52,7 @@ async def test_f5_an_agent_that_obeys_nothing_is_killed_when_its_turn_is_over(da
     began = trio.current_time()
     answer = await daemon.client.ask("{{deaf}}{{hang}}", "obedient")
     assert answer.code == "timeout"
-    await become_true(lambda: len(daemon.agents()) <= 1, 5)
+    await become_true(lambda: len(daemon.agents()) <= 2, 5)  # the spares of two backends
     assert trio.current_time() - began < 5
 
 
