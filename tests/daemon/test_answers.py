@@ -39,7 +39,7 @@ async def test_an_answer_is_the_same_as_json_as_sse_and_as_ndjson(scene, backend
 
 @pytest.mark.parametrize("backend", REAL)
 async def test_text_arrives_token_by_token(scene, backend):
-    events = await scene.client.read("[[long:40]] [[slow:10]]", backend)
+    events = await scene.client.read("[[long:40]] [[slow:40]]", backend)
     pieces = [event for event in events.events if event["type"] == "message"]
     assert events.text == " ".join(f"w{number}" for number in range(40))
     assert len(pieces) >= 30
