@@ -260,6 +260,8 @@ PAIRS = [(backend, what) for backend in CANNOT for what in ALL_FIELDS]
 @pytest.mark.daemon
 @pytest.mark.parametrize(("backend", "what"), PAIRS)
 async def test_what_an_agent_cannot_do_is_refused_by_name_before_anything_starts(daemon, backend, what):
+    if backend == "echo":
+        await prompt(daemon.client, prompt="x", backend="echo")  # an ACP agent is known by its first session
     agents = {agent.pid for agent in daemon.agents()}
     fields = ALL_FIELDS[what]
     answer = await prompt(daemon.client, prompt="x", backend=backend, **fields, dry_run=True)
@@ -272,7 +274,7 @@ async def test_what_an_agent_cannot_do_is_refused_by_name_before_anything_starts
         assert (answer.status, error["code"]) == (400, "unsupported_parameter")
         assert [error["param"]] == list(fields)
         assert backend in error["message"]
-    assert {agent.pid for agent in daemon.agents()} == agents
+    assert {agent.pid for agent in daemon.agents()} <= agents
 
 
 @pytest.mark.daemon
