@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.api.conftest import ABSENT, BACKENDS
 from tests.api.support import PROMPT, error_of, eventually, prompt
-from tests.support.daemon import become_true
+from tests.support.daemon import Daemon, become_true, scripted
 from tests.support.oracle import look
 
 pytestmark = pytest.mark.daemon
@@ -40,21 +41,22 @@ async def test_what_is_not_installed_says_so(client):
         assert f"/absent/{name} is not installed" in backend["reason"]
 
 
-@pytest.mark.parametrize("backend", ["claude", "codex", "gemini", "echo", "scripted", "other"])
-async def test_a_dry_run_tells_the_command_and_starts_nothing(daemon, backend):
-    agents = {agent.pid for agent in daemon.agents()}
-    before = set((daemon.home / "tmp").iterdir())
-    fields = {"system_prompt": "SECRET WORDS"} if backend in {"claude", "codex", "gemini"} else {}
-    answer = await prompt(daemon.client, prompt="hidden prompt", backend=backend, dry_run=True, **fields)
-    told = answer.json
-    assert answer.status == 200
-    assert told.keys() == {"dry_run", "backend", "model", "workdir", "command"}
-    assert (told["dry_run"], told["backend"]) == (True, backend)
-    assert told["command"][0].startswith("/")
-    assert "hidden prompt" not in json.dumps(told)
-    assert {agent.pid for agent in daemon.agents()} == agents
-    assert set((daemon.home / "tmp").iterdir()) == before
-    assert not Path("/tmp/.system-prompt.md").exists()  # noqa: ASYNC240 - where it once stood
+async def test_a_dry_run_tells_the_command_and_starts_nothing(tmp_path):
+    with Daemon(tmp_path, backends={**BACKENDS, "echo": ABSENT, "kept": {**scripted(), **ABSENT}}) as daemon:
+        for backend in ("claude", "codex", "gemini", "echo", "scripted", "other"):
+            fields = {"system_prompt": "SECRET WORDS"} if backend in {"claude", "codex", "gemini"} else {}
+            answer = await prompt(
+                daemon.client, prompt="hidden prompt", backend=backend, dry_run=True, **fields
+            )
+            told = answer.json
+            assert answer.status == 200
+            assert told.keys() == {"dry_run", "backend", "model", "workdir", "command"}
+            assert (told["dry_run"], told["backend"]) == (True, backend)
+            assert told["command"][0].startswith("/")
+            assert "hidden prompt" not in json.dumps(told)
+        assert not daemon.agents()
+        assert not list((daemon.home / "tmp").iterdir())
+        assert not Path("/tmp/.system-prompt.md").exists()  # noqa: ASYNC240 - where it once stood
 
 
 async def test_a_dry_run_checks_what_a_run_would(client):

@@ -1,11 +1,16 @@
 """One daemon a module, as its `BACKENDS` and `SERVER` say; every test of it is watched by the five."""
 
 import copy
+import signal
 
 import pytest
 
 from tests.support.daemon import Daemon, scripted
 from tests.support.oracle import the_five
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it puts in the background so, and the daemons would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVER = {
     "first_event_timeout_secs": 5,
