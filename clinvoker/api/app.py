@@ -7,7 +7,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from actors.errors import ActorDied, Code, Refusal
-from clinvoker.api import anthropic, backends, health, native, openai, runs, sessions
+from clinvoker.api import anthropic, backends, fanout, health, native, openai, runs, sessions
 from clinvoker.api import websocket as websockets
 from clinvoker.api.errors import render
 from clinvoker.api.guard import REQUEST_ID
@@ -27,6 +27,7 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     quartfix.fix(app)
     app.url_map.merge_slashes = False  # a redirect is no answer to a program
     native.register(app, service)
+    fanout.register(app, service)
     backends.register(app, service, Versions())
     runs.register(app, service)
     sessions.register(app, service)

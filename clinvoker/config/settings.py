@@ -153,6 +153,16 @@ class SessionSettings(Table, frozen=True, kw_only=True):
     default_tags: tuple[Tag, ...] = ()
 
 
+class ParallelSettings(Table, frozen=True, kw_only=True):
+    """`[parallel]`: runs of several tasks."""
+
+    max_workers: Annotated[int, Meta(ge=1, le=1024)] = 3
+    max_parallel: Annotated[int, Meta(ge=1, le=1024)] = 64
+    max_tasks: Annotated[int, Meta(ge=1, le=4096)] = 256
+    fail_fast: bool = False
+    check_timeout_secs: Secs = 120
+
+
 class LogSettings(Table, frozen=True, kw_only=True):
     """`[log]`: what is worth a line."""
 
@@ -171,6 +181,7 @@ class Settings(Table, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     backends: Mapping[str, BackendSettings] = {}
     session: SessionSettings = SessionSettings()
+    parallel: ParallelSettings = ParallelSettings()
     log: LogSettings = LogSettings()
     api_keys: tuple[Secret, ...] = ()
     config_file: str = ""
