@@ -82,8 +82,9 @@ async def _delete_branch(git: Git, note: Note) -> None:
     if not await trio.Path(note.common).is_dir():
         return
     ref = f"refs/heads/{note.branch}"
-    if await git(note.common, "for-each-ref", "--format=%(refname)", ref):
-        await git(note.common, "update-ref", "-d", ref)
+    env = {"GIT_DIR": note.common}
+    if await git(note.common, "for-each-ref", "--format=%(refname)", ref, env=env):
+        await git(note.common, "update-ref", "-d", ref, env=env)
 
 
 def _remove_tree(path: Path) -> None:

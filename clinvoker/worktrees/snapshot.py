@@ -44,33 +44,42 @@ async def take(git: Git, workdir: str, root: Path) -> Snapshot:
     if "\n" in workdir:
         raise _no(f"{workdir!r} cannot be isolated: there is a line break in its name")
     try:
+        answer = await git(
+            workdir,
+            *("rev-parse", "--path-format=absolute"),
+            *("--show-toplevel", "--git-common-dir", "--git-path", "index", "HEAD^{commit}"),
+        )
+    except GitError as error:
+        raise _no(await _fault(git, workdir, error)) from None
+    top, common, index, head = answer.splitlines()
+    try:
+        staged, tree = await _trees(git, top, index, head, root)
+    except GitError as error:
+        raise _no(f"the checkout of {workdir} cannot be copied: {error}") from None
+    return Snapshot(top, PurePath(workdir).relative_to(top).as_posix(), common, head, staged, tree)
+
+
+async def _fault(git: Git, workdir: str, error: GitError) -> str:
+    """Why there is no checkout to be had."""
+    try:
         bare, inside = (
             await git(workdir, "rev-parse", "--is-bare-repository", "--is-inside-work-tree")
         ).splitlines()
-    except GitError as error:
-        raise _no(f"{workdir} is not in a git repository that can be used: {error}") from None
+    except GitError as worse:
+        return f"{workdir} is not in a git repository that can be used: {worse}"
     if bare == "true":
-        raise _no(f"{workdir} is a bare repository: it has no files to work on")
+        return f"{workdir} is in a bare repository: it has no files to work on"
     if inside != "true":
-        raise _no(f"{workdir} is inside of a repository's own directory, not of a checkout")
+        return f"{workdir} is inside of a repository's own directory, not of a checkout"
     try:
-        head = await git(workdir, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        await git(workdir, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     except GitError:
-        raise _no(f"the repository of {workdir} has no commit yet to start from") from None
-    try:
-        return await _take(git, workdir, head, root)
-    except GitError as error:
-        raise _no(f"the checkout of {workdir} cannot be copied: {error}") from None
+        return f"the repository of {workdir} has no commit yet to start from"
+    return f"the checkout of {workdir} cannot be copied: {error}"
 
 
-async def _take(git: Git, workdir: str, head: str, root: Path) -> Snapshot:
-    answer = await git(
-        workdir,
-        "rev-parse",
-        "--path-format=absolute",
-        *("--show-toplevel", "--git-common-dir", "--git-path", "index"),
-    )
-    top, common, index = answer.splitlines()
+async def _trees(git: Git, top: str, index: str, head: str, root: Path) -> tuple[str, str]:
+    """The trees of what is staged and of what is there, by a copy of the index."""
     copy = await trio.to_thread.run_sync(_copy, index, root)
     try:
         env = {"GIT_INDEX_FILE": copy}
@@ -81,11 +90,11 @@ async def _take(git: Git, workdir: str, head: str, root: Path) -> Snapshot:
         await git(top, "add", "--all", env=env)
         files = (await git.run(top, "ls-files", "--stage", env=env)).output
         if files.startswith(_LINK) or b"\n" + _LINK in files:
-            raise _no(f"the repository of {workdir} has submodules, which a worktree cannot share")
-        tree = await git(top, "write-tree", env=env)
+            raise _no(f"the checkout in {top} has submodules, which a worktree cannot share")
+        return staged, await git(top, "write-tree", env=env)
     finally:
-        await trio.to_thread.run_sync(_drop, copy)
-    return Snapshot(top, PurePath(workdir).relative_to(top).as_posix(), common, head, staged, tree)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_drop, copy)
 
 
 def _copy(index: str, root: Path) -> str:

@@ -53,7 +53,8 @@ class Worktree:
     async def fill(self) -> None:
         """Bring the files of the snapshot in, with what was staged staged. Raises `GitError`, `Refusal`."""
         await self._git(self._tree, "read-tree", "--reset", "-u", self._snapshot.tree)
-        await self._git(self._tree, "read-tree", "--reset", self._snapshot.staged)
+        if self._snapshot.staged != self._snapshot.tree:
+            await self._git(self._tree, "read-tree", "--reset", self._snapshot.staged)
         # It may have held nothing that git knows of.
         await trio.Path(self.workdir).mkdir(parents=True, exist_ok=True)
 
@@ -76,11 +77,13 @@ class Worktree:
     async def _change(self) -> Changed:
         git, before = self._git, self._snapshot.tree
         index = self._place / "index"
-        own = await git(self._tree, "rev-parse", "--path-format=absolute", "--git-path", "index")
+        own = Path(await git(self._tree, "rev-parse", "--absolute-git-dir"), "index")
         await trio.to_thread.run_sync(shutil.copy2, own, index)
         env = {"GIT_INDEX_FILE": str(index)}
         await git(self._tree, "add", "--all", env=env)
         after = self._after = await git(self._tree, "write-tree", env=env)
+        if after == before:
+            return Changed("", ())
         between = ("--no-ext-diff", "--no-textconv", "--no-color", before, after)
         names = await git(self._tree, "diff", "--name-only", "-z", "--no-renames", *between)
         diff = await git.run(self._tree, "diff", "--binary", *between, most=MOST_DIFF)
@@ -96,7 +99,7 @@ class Worktree:
         commit = tip
         if await git(self._tree, "rev-parse", f"{tip}^{{tree}}") != tree:
             commit = await git(self._tree, "commit-tree", tree, "-p", tip, "-m", f"Result of {self.branch}")
-        await git(self._snapshot.common, "update-ref", f"refs/heads/{self.branch}", commit)
+        await git(self._tree, "update-ref", f"refs/heads/{self.branch}", commit)
 
     async def check(self, command: str, limit_s: float) -> Checked:
         """Run a shell command in the working directory. Raises `Refusal` if it cannot be started."""
