@@ -95,6 +95,21 @@ class Repository:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def apply(self, diff: str) -> None:
+        subprocess.run(["git", "apply", "-"], cwd=self.path, input=diff.encode(), check=True)
+
+    def merge_conflict(self) -> Path:
+        """A linked worktree in the middle of a merge that does not go well."""
+        self.git("checkout", "--quiet", "-b", "theirs")
+        (self.path / "file").write_text("theirs\n")
+        self.git("commit", "--quiet", "--all", "--message", "theirs")
+        linked = self.path.parent / "linked"
+        self.git("worktree", "add", "--quiet", str(linked), "main")
+        (linked / "file").write_text("ours\n")
+        self.git("-C", str(linked), "commit", "--quiet", "--all", "--message", "ours")
+        subprocess.run(["git", "merge", "theirs"], cwd=linked, check=False, capture_output=True)
+        return linked
+
     def state(self) -> dict[str, str]:
         """Everything in the checkout and of git's own records of it, objects aside: names to contents."""
         found = {}

@@ -194,7 +194,7 @@ async def test_a_run_that_is_cancelled_ends_every_task_and_says_what_became_of_e
         [[run]] = query(daemon, "SELECT id FROM runs WHERE status = 'running'")
         events = "SELECT count(*) FROM turns WHERE ended IS NULL"
         await become_true(lambda: query(daemon, events) == [(2,)], 5)
-        await become_true(lambda: daemon.strays(), 5)
+        await become_true(daemon.strays, 5)
         answer = await daemon.client.call("POST", f"/api/v1/runs/{run}/cancel", {})
         assert answer.json == {"run_id": run, "cancelled": True}
     [answer] = answers

@@ -51,7 +51,7 @@ async def test_a_diff_is_a_patch_for_the_checkout(client, repository):
     prompt = "{{write:unstaged=changed}}{{run:rm file; printf '\\0\\1' > binary; chmod +x staged}}"
     [one] = (await result(client, "parallel", isolated(repository, prompt)))["results"]
     assert one["files_changed"] == ["binary", "file", "staged", "unstaged"]
-    subprocess.run(["git", "apply", "-"], cwd=repository.path, input=one["diff"].encode(), check=True)
+    repository.apply(one["diff"])
     assert (repository.path / "unstaged").read_text() == "changed\n"
     assert (repository.path / "binary").read_bytes() == b"\0\1"
     assert not (repository.path / "file").exists()
@@ -285,16 +285,9 @@ async def test_without_git_lfs_a_checkouts_pointers_are_pointers_in_the_worktree
     assert one["diff"] == ""
 
 
-async def test_a_linked_worktree_and_unmerged_files_are_copied_too(client, repository):
-    repository.git("stash", "--include-untracked", "--quiet")
-    repository.git("checkout", "--quiet", "-b", "theirs")
-    (repository.path / "file").write_text("theirs\n")
-    repository.git("commit", "--quiet", "--all", "--message", "theirs")
-    repository.git("worktree", "add", "--quiet", str(repository.path.parent / "linked"), "main")
-    linked = repository.path.parent / "linked"
-    (linked / "file").write_text("ours\n")
-    subprocess.run(["git", "commit", "--quiet", "--all", "-m", "ours"], cwd=linked, check=True)
-    subprocess.run(["git", "merge", "theirs"], cwd=linked, check=False, capture_output=True)
+async def test_a_linked_worktree_and_unmerged_files_are_copied_too(client, tmp_path):
+    repository = Repository(tmp_path / "repository")
+    linked = repository.merge_conflict()
     body = {"tasks": tasks("{{run:cat file}}", backend="writing", workdir=str(linked)), "isolate": "worktree"}
     [one] = (await result(client, "parallel", body))["results"]
     assert one["output"] == (linked / "file").read_text()

@@ -48,7 +48,8 @@ def write(agent: scripted_agent.Agent, session: str, argument: str) -> None:
 @directive
 def run(agent: scripted_agent.Agent, session: str, argument: str) -> None:
     """Run a command, and say what it said."""
-    done = subprocess.run(argument, shell=True, cwd=WHERE[session], capture_output=True, text=True)
+    shell = ["/bin/sh", "-c", argument]
+    done = subprocess.run(shell, cwd=WHERE[session], capture_output=True, text=True, check=False)
     agent.say(session, done.stdout + done.stderr)
 
 
