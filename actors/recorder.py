@@ -58,6 +58,8 @@ class Recorder:
         self.answers: dict[str, Leave] = {}
         self.summary: Callable[[], Raw] | None = None
         """Tells the whole result for the run's last event, however it comes to end."""
+        self.on_end: Callable[[], None] | None = None
+        """Told when there is an outcome."""
         self._texts: list[str] = []
         self._trunk: Recorder | None = None
         self._branches: list[Recorder] = []
@@ -102,8 +104,12 @@ class Recorder:
             self.outcome = last = self._filled_in(last)
             events = [*events[:-1], last]
         self.log.append(events, self.identity.backend, self.identity.session_id, self.task)
-        if self.outcome is not None and self.task is UNSET:
+        if self.outcome is None:
+            return
+        if self.task is UNSET:
             self.log.end()
+        if self.on_end is not None:
+            self.on_end()
 
     def take_back(self, why: Failed) -> None:
         """End the log after what is kept of it: what cannot be kept is not told. A failure of its own stays the end."""

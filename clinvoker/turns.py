@@ -93,13 +93,17 @@ class Turns:
         kept = not record.options.ephemeral
         return Ready(call, record, SessionMemory(self._store, record, stored=False) if kept else None)
 
+    def resolve(self, path: str) -> str:
+        """The real path of a working directory. Raises `Refusal` if agents may not work there."""
+        server = self.settings.server
+        allowed, blocked = server.allowed_workdir_prefixes, server.blocked_workdir_prefixes
+        return workdir.resolve(path, allowed, blocked)
+
     def _plan_new(self, call: PromptCall) -> tuple[Backend, Options]:
         backend = choose(self.backends, call.backend or self.settings.default_backend)
         options = with_defaults(call.options, backend.settings)
         if options.workdir:
-            server = self.settings.server
-            allowed, blocked = server.allowed_workdir_prefixes, server.blocked_workdir_prefixes
-            options = replace(options, workdir=workdir.resolve(options.workdir, allowed, blocked))
+            options = replace(options, workdir=self.resolve(options.workdir))
         check(backend, options, call.prompt)
         return backend, options
 

@@ -12,15 +12,21 @@ from clinvoker.fanout.task import Task
 MOST = 500
 """Words of an answer that are looked at: it takes time with their square."""
 
+SHORT = 1000
+"""Characters that take less time than a thread."""
+
 
 async def agreement(tasks: list[Task]) -> Agreement:
     """Compare all answers that were completed, two at a time."""
     answers = [(task.backend, task.output) for task in tasks if task.status == "completed"]
-    # In a thread, and in steps: the event loop goes on meanwhile.
-    pairs = [
-        Similarity((one, other), await trio.to_thread.run_sync(similarity, this, that))
-        for (one, this), (other, that) in itertools.combinations(answers, 2)
-    ]
+    pairs: list[Similarity] = []
+    for (one, this), (other, that) in itertools.combinations(answers, 2):
+        if len(this) + len(that) <= SHORT:
+            alike = similarity(this, that)
+        else:
+            # In a thread, and in steps: the event loop goes on meanwhile.
+            alike = await trio.to_thread.run_sync(similarity, this, that)
+        pairs.append(Similarity((one, other), alike))
     mean = round(fmean(pair.similarity for pair in pairs), 4) if pairs else None
     return Agreement(mean, pairs)
 

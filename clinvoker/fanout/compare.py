@@ -67,12 +67,16 @@ async def prepare(floor: Floor, call: CompareCall, tasks: list[Task]) -> Job:
         async def run(task: Task) -> None:
             await floor.run(task, recorder, place, call.isolation)
 
-        await run_all(tasks, run, at_once=at_once)
-        course.agreement = await agreement(tasks)
-        if call.judge is not None and judging is not None:
-            await course.judge(floor, call.judge, judging, place)
-        end = end_of(tasks)
-        recorder.record([end if judging is None else replace(end, token_usage=usage_of([*tasks, judging]))])
+        async def end() -> None:
+            course.agreement = await agreement(tasks)
+            if call.judge is not None and judging is not None:
+                await course.judge(floor, call.judge, judging, place)
+            last = end_of(tasks)
+            if judging is not None:
+                last = replace(last, token_usage=usage_of([*tasks, judging]))
+            recorder.record([last])
+
+        await run_all(tasks, run, end, at_once=at_once)
 
     return Job(KIND, KIND, work, kept=not call.call.options.ephemeral)
 

@@ -22,6 +22,9 @@ _log = get_logger("clinvoker.fanout")
 
 STOPPED = Failed(Code.CANCELLED, "the task was stopped before its end")
 
+MOST_DIFFS = 16 * 1024 * 1024
+"""Bytes of all diffs of a run."""
+
 ENDING = 1.0
 """Seconds that a session in a worktree gets to hear of its end."""
 
@@ -60,7 +63,9 @@ class Floor:
                     raise Refusal(Code.UNSUPPORTED, "there is no place for worktrees", param="isolate")
                 if workdir not in taken:
                     taken[workdir] = await self._worktrees.snapshot(workdir)
+                    self.turns.resolve(taken[workdir].top)
             task.snapshot = taken[workdir]
+            task.together = len(tasks)
 
     async def run(
         self, task: Task, recorder: Recorder, place: Place, isolation: Isolation | None = None
@@ -75,6 +80,7 @@ class Floor:
         try:
             async with self._shares.hold(task.backend):
                 if isolation is None:
+                    record.on_end = task.settled.set
                     await self.turns.take(record, ready, task.prompt, place.run, task.options)
                 else:
                     await self._run_isolated(task, record, place, isolation)
@@ -87,6 +93,7 @@ class Floor:
             # Every turn that has begun is told an end.
             if task.began:
                 record.record([STOPPED])
+            task.settled.set()
 
     async def _run_isolated(self, task: Task, record: Recorder, place: Place, isolation: Isolation) -> None:
         ready, snapshot, worktrees = task.ready, task.snapshot, self._worktrees
@@ -101,7 +108,7 @@ class Floor:
                 except Refusal as refusal:
                     # What it has done until then is told all the same.
                     task.fail(as_failed(refusal))
-                task.changed = await worktree.change()
+                task.changed = await worktree.change(MOST_DIFFS // task.together)
                 if isolation.check and task.status == "completed":
                     task.checked = await worktree.check(isolation.check, self.settings.check_timeout_secs)
                 if isolation.keep:

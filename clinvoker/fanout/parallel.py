@@ -38,8 +38,10 @@ async def prepare(floor: Floor, call: ParallelCall, tasks: list[Task]) -> Job:
         async def run(task: Task) -> None:
             await floor.run(task, recorder, place, call.isolation)
 
-        await run_all(tasks, run, at_once=lanes, fail_fast=fail_fast)
-        recorder.record([end_of(tasks)])
+        async def end() -> None:
+            recorder.record([end_of(tasks)])
+
+        await run_all(tasks, run, end, at_once=lanes, fail_fast=fail_fast)
 
     return Job(KIND, KIND, work, kept=kept(tasks))
 

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import trio
+
 from actors.errors import Code
 from actors.messages import Complete, Failed, Options, Prompt
 from actors.recorder import Recorder
@@ -29,10 +31,14 @@ class Task:
         """Of its turn; None if that never began."""
         self.snapshot: Snapshot | None = None
         """What its worktree begins with."""
+        self.together = 1
+        """How many tasks share what their run may tell of changes."""
         self.branch = ""
         self.kept = False
         self.changed: Changed | None = None
         self.checked: Checked | None = None
+        self.settled = trio.Event()
+        """Set once nothing more will come of it, though its agent may yet wind down."""
 
     @property
     def outcome(self) -> Complete | Failed | None:

@@ -13,7 +13,7 @@ from clinvoker.worktrees.git import Git, GitError
 from clinvoker.worktrees.snapshot import Snapshot
 
 MOST_DIFF = 4 * 1024 * 1024
-"""Bytes of a diff that are told."""
+"""Bytes of a diff that are told at most."""
 
 MOST_OUTPUT = 16 * 1024
 """Bytes of a check's output that are told: the last ones."""
@@ -58,10 +58,10 @@ class Worktree:
         # It may have held nothing that git knows of.
         await trio.Path(self.workdir).mkdir(parents=True, exist_ok=True)
 
-    async def change(self) -> Changed:
-        """Tell what was changed. Raises `Refusal`."""
+    async def change(self, most: int = MOST_DIFF) -> Changed:
+        """Tell what was changed, in a diff of `most` bytes. Raises `Refusal`."""
         try:
-            return await self._change()
+            return await self._change(min(most, MOST_DIFF))
         except GitError as error:
             message = f"what the task changed cannot be told: {error}"
             raise Refusal(Code.BACKEND_ERROR, message) from None
@@ -74,7 +74,7 @@ class Worktree:
             raise Refusal(Code.BACKEND_ERROR, f"the task's branch cannot be kept: {error}") from None
         self.kept = True
 
-    async def _change(self) -> Changed:
+    async def _change(self, most: int) -> Changed:
         git, before = self._git, self._snapshot.tree
         index = self._place / "index"
         own = Path(await git(self._tree, "rev-parse", "--absolute-git-dir"), "index")
@@ -86,7 +86,7 @@ class Worktree:
             return Changed("", ())
         between = ("--no-ext-diff", "--no-textconv", "--no-color", before, after)
         names = await git(self._tree, "diff", "--name-only", "-z", "--no-renames", *between)
-        diff = await git.run(self._tree, "diff", "--binary", *between, most=MOST_DIFF)
+        diff = await git.run(self._tree, "diff", "--binary", *between, most=most)
         return Changed(
             diff.output.decode("utf-8", "replace"),
             tuple(name.encode("utf-8", "replace").decode() for name in names.split("\0") if name),

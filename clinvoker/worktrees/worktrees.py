@@ -4,7 +4,7 @@ They lie in the state directory, which only one daemon has: what is there when i
 """
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
@@ -16,7 +16,7 @@ from clinvoker.worktrees.git import Git, GitError
 from clinvoker.worktrees.snapshot import Snapshot
 from clinvoker.worktrees.worktree import Worktree
 
-REMOVAL = 10.0
+REMOVAL = 5.0
 """Seconds that removing one may take; what is left then is removed at the next start."""
 
 _log = get_logger("clinvoker.worktrees")
@@ -41,7 +41,8 @@ class Worktrees:
             if place.is_dir():
                 await leftover.remove(self._git, place)
             else:
-                place.unlink(missing_ok=True)
+                with suppress(OSError):
+                    place.unlink()
         if left:
             _log.info("worktrees of a daemon that was killed were removed", count=len(left))
 

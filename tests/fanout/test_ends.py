@@ -5,7 +5,7 @@ import copy
 import trio
 
 from tests.fanout.conftest import BACKENDS, SERVER
-from tests.fanout.support import Repository, check_tasks, result, states, streaming, tasks
+from tests.fanout.support import Repository, check_tasks, fan, result, states, streaming, tasks
 from tests.sessions.support import is_sound, look, query, replay, session
 from tests.support.daemon import Daemon, become_true
 
@@ -113,3 +113,15 @@ async def test_killed_in_the_middle_it_ends_in_one_error_and_leaves_no_worktree(
         # The user's own stay, and what was finished and to be kept.
         assert repository.traces() == ["worktree", "clinvoker-mine", f"clinvoker-{run}-0"]
         assert mine.is_dir()
+
+
+async def test_a_checkout_is_not_copied_from_beyond_where_agents_may_work(tmp_path):
+    repository = Repository(tmp_path / "repository")
+    inside = str(repository.path / "sub")
+    with Daemon(
+        tmp_path / "home", backends={"echo": {}}, **SERVER, allowed_workdir_prefixes=[inside]
+    ) as daemon:
+        body = {"tasks": tasks("x", workdir=inside)}
+        assert (await fan(daemon.client, "parallel", body)).status == 200
+        answer = await fan(daemon.client, "parallel", {**body, "isolate": "worktree"})
+        assert (answer.status, answer.json["error"]["param"]) == (403, "tasks[0].workdir")
