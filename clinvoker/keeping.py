@@ -140,6 +140,11 @@ class SessionMemory:
         self._session = session
         self._stored = stored
 
+    @property
+    def stored(self) -> bool:
+        """Whether the session is in the store."""
+        return self._stored
+
     async def conversation(self) -> str | None:
         """Return the agent's own id of the conversation, as it is stored now."""
         if not self._stored:

@@ -25,6 +25,7 @@ from clinvoker.calls import PromptCall
 from clinvoker.config import Settings
 from clinvoker.flows import SessionEnded, take_turn
 from clinvoker.keeping import SessionMemory
+from clinvoker.known import KnownSessions
 from clinvoker.records import remove_records
 from clinvoker.store import Ambiguous, DeleteSession, ForkSession, SessionRecord, StoreClient
 
@@ -65,6 +66,7 @@ class Turns:
         self._limiter = limiter
         self._pools = pools
         self._sessions = sessions
+        self._known = KnownSessions()
         self._opening = trio.Lock()
         self._in_hand: dict[str, set[Ref]] = {}
         """The runs that take a turn of a session now, or wait for it."""
@@ -109,7 +111,10 @@ class Turns:
 
     async def _session_of(self, call: PromptCall) -> SessionRecord:
         """The session that a call continues, which must be able to take it."""
-        record = await self.find(call.session_id, call.caller)
+        record = self._known.get(call.session_id, call.caller)
+        if record is None:
+            record = await self.find(call.session_id, call.caller)
+            self._known.add(record)
         if call.backend not in {"", record.backend}:
             message = f"the session is one of {record.backend}, not {call.backend}"
             raise Refusal(Code.INVALID_REQUEST, message, param="backend")
@@ -158,6 +163,8 @@ class Turns:
                         raise
                 else:
                     break
+            if options is None and isinstance(ready.memory, SessionMemory) and ready.memory.stored:
+                self._known.add(record)
 
     async def _open(self, record: SessionRecord, memory: Memory | None) -> Ref:
         """The session's actor, started if none is live."""
@@ -195,6 +202,7 @@ class Turns:
     async def delete(self, session_id: str, caller: str) -> str:
         """Delete a session: its turn in hand is cancelled, its live conversation ended. Returns its whole id."""
         record = await self.find(session_id, caller)
+        self._known.discard(record.id)
         await self._cancel_runs(record.id)
         await self.end(record.id)
         await self._store.write(DeleteSession(record.id))
