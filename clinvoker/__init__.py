@@ -4,6 +4,7 @@ config    what can be configured
 daemon    the composition root: builds the tree, serves, drains
 service   what the surfaces call: checks a request, starts its run
 flows     what runs do: a turn
+callers   who calls, from key or address; policy: what they may; budget: what they may use in a day
 keeping   what runs and sessions keep in the store; follower: following a run from any point
 store     SQLite
 records   the agents' own records of conversations
@@ -12,7 +13,7 @@ api       the HTTP surfaces
 http      the ground they stand on: hypercorn and quart-trio, made safe
 metrics   records to Prometheus series
 logs      records and events to lines
-cli       the command
+cli       the command; keys: what it does with callers' keys
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """What runs do: plain functions over sessions, recorded event by event."""
 
 import math
+from collections.abc import Callable
 from contextlib import closing
 
 import trio
@@ -8,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ref
-from actors.messages import ApprovalMode, Leave, Permission, Prompt, Start
+from actors.messages import ApprovalMode, Event, Leave, Permission, Prompt, Start
 from actors.run import Recorder
 from actors.runner import Announce, Approve
 from actors.session import Begin
@@ -26,8 +27,9 @@ async def take_turn(
     *,
     queue: bool = False,
     task: int | UnsetType = UNSET,
+    meter: Callable[[list[Event]], None] = lambda _: None,
 ) -> None:
-    """Run one turn of a session and record its events.
+    """Run one turn of a session and record its events, each batch of which `meter` is told, and may refuse to go on.
 
     Raises `Refusal`: what the session or its backend refuses, and `TIMEOUT` when the agent says nothing for too long;
     `SessionEnded`.
@@ -49,6 +51,7 @@ async def take_turn(
                 if events is None:
                     return
                 recorder.record(events, task)
+                meter(events)
                 if not all(isinstance(event, Start) for event in events):
                     patience = limits.idle
                 elif math.isinf(patience):

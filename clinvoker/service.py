@@ -19,12 +19,14 @@ from actors.run import Cancel, Follow, Identify, Identity, Recorder, Run, RunLim
 from actors.session import Description, End, Session
 from actors.supervisor import Find, Spawn
 from actors.telemetry import Observer
-from clinvoker import workdir
-from clinvoker.backends.choice import Backend, check, choose, with_defaults
+from clinvoker.backends.choice import Backend, check, choose
+from clinvoker.budget import Budgets
 from clinvoker.config import Settings
 from clinvoker.flows import SessionEnded, take_turn
 from clinvoker.follower import Follower
 from clinvoker.keeping import RunJournal, SessionMemory
+from clinvoker.logs import get_logger
+from clinvoker.policy import Policy
 from clinvoker.records import remove_records
 from clinvoker.store import (
     Ambiguous,
@@ -34,6 +36,8 @@ from clinvoker.store import (
     SessionRecord,
     StoreClient,
 )
+
+_log = get_logger("clinvoker")
 
 ATTEMPTS = 3
 """How often a turn asks for a session that ends at that very moment."""
@@ -48,6 +52,8 @@ class PromptCall(Struct, frozen=True):
     session_id: str = ""
     """The session to go on with: its id, or a unique prefix of it."""
     caller: str = ""
+    client: str = ""
+    """Whose limits count; empty: the caller's."""
     queue: bool = False
     detach: bool = False
     tags: tuple[str, ...] = ()
@@ -103,6 +109,7 @@ class Service:
         self.sessions = sessions
         self.runs = runs
         self.store = store
+        self.budgets = Budgets(store)
         self.stopping = False
         """The daemon goes down: what no longer answers has not crashed."""
         self._limiter = limiter
@@ -118,6 +125,7 @@ class Service:
     def reconfigure(self, settings: Settings) -> None:
         """Take settings for the runs to come; those in hand keep theirs."""
         self.settings = settings
+        self._policy = Policy(settings)
         server = settings.server
         self._limits = RunLimits(
             total=server.request_timeout_secs,
@@ -247,12 +255,7 @@ class Service:
     # How a turn comes to run.
 
     def _plan_new(self, call: PromptCall) -> tuple[Backend, Options]:
-        backend = choose(self.backends, call.backend or self.settings.default_backend)
-        options = with_defaults(call.options, backend.settings)
-        if options.workdir:
-            server = self.settings.server
-            allowed, blocked = server.allowed_workdir_prefixes, server.blocked_workdir_prefixes
-            options = replace(options, workdir=workdir.resolve(options.workdir, allowed, blocked))
+        backend, options = self._policy.plan(self.backends, call.caller, call.backend, call.options)
         check(backend, options, call.prompt)
         return backend, options
 
@@ -272,6 +275,7 @@ class Service:
             message = f"the session is one of {record.backend}, not {call.backend}"
             raise Refusal(Code.INVALID_REQUEST, message, param="backend")
         check(choose(self.backends, record.backend), record.options, call.prompt)
+        self._policy.check_session(call.caller, record.backend, record.options)
         return record
 
     def _new_record(self, call: PromptCall) -> SessionRecord:
@@ -306,6 +310,7 @@ class Service:
 
         journal = self._journal(call, identity) if memory is not None else None
         run = Run(identity, turn, self._limits, self._observe, journal)
+        self._audit(call, identity, record.options)
         started = Started(identity, record.options, run.began)
         ref = await self._spawn(run, identity.run_id)
         if claim is not None:
@@ -319,6 +324,20 @@ class Service:
                 raise
         return started
 
+    def _audit(self, call: PromptCall, identity: Identity, options: Options) -> None:
+        """Who runs what; nothing of what is said."""
+        _log.info(
+            "run asked for",
+            run_id=identity.run_id,
+            session_id=identity.session_id,
+            caller=self._policy.name_of(call.caller) or call.client,
+            backend=identity.backend,
+            model=options.model,
+            workdir=options.workdir,
+            approval_mode=options.approval_mode,
+            sandbox_mode=options.sandbox_mode,
+        )
+
     async def _spawn(self, run: Run, run_id: str) -> Ref:
         """Start a run. A caller who leaves in this moment leaves a run that finds itself deserted, but is known here."""
         refs: list[Ref] = []
@@ -331,17 +350,22 @@ class Service:
     ) -> None:
         """Take a turn, once there is a place for it."""
         mode = record.options.approval_mode
-        with closing(await self._limiter.stream(Take(call.caller))) as permit:
+        key = self._policy.key_of(call.caller)
+        budget = self.budgets.metering(call.caller, key and key.daily_tokens, call.prompt.text)
+        with closing(await self._limiter.stream(Take(call.client or call.caller))) as permit:
             await permit.next()
-            for left in reversed(range(ATTEMPTS)):
-                session = await self._open(record, memory)
-                try:
-                    await take_turn(recorder, session, call.prompt, mode, queue=call.queue)
-                except SessionEnded:
-                    if not left:
-                        raise
-                else:
-                    break
+            async with budget as meter:
+                for left in reversed(range(ATTEMPTS)):
+                    # What was checked may have become another directory while the turn waited.
+                    self._policy.still_work_in(call.caller, record.options.workdir)
+                    session = await self._open(record, memory)
+                    try:
+                        await take_turn(recorder, session, call.prompt, mode, queue=call.queue, meter=meter)
+                    except SessionEnded:
+                        if not left:
+                            raise
+                    else:
+                        break
 
     @contextmanager
     def _having_in_hand(self, session_id: str, run: Ref) -> Generator[None]:

@@ -10,7 +10,7 @@ from quart_trio.wrappers import TrioResponse
 from actors.errors import Code, Refusal
 from actors.messages import Entry
 from clinvoker.api import frames
-from clinvoker.api.guard import CALLER, REQUEST_ID
+from clinvoker.api.guard import CALLER, CLIENT, REQUEST_ID
 from clinvoker.follower import Follower
 from clinvoker.http.stream import streaming
 from clinvoker.service import Service
@@ -32,13 +32,21 @@ def reply(value: object) -> Response:
 
 def caller() -> str:
     """Whose request this is: what they start is theirs, and nobody else finds it."""
-    scope = cast("dict[str, str]", websocket.scope if has_websocket_context() else request.scope)
-    return scope.get(CALLER, "")
+    return _scope().get(CALLER, "")
+
+
+def client() -> str:
+    """Whose limits count for this request."""
+    return _scope().get(CLIENT, "")
 
 
 def request_id() -> str:
     """The id of the request at hand."""
     return cast("dict[str, str]", request.scope)[REQUEST_ID]
+
+
+def _scope() -> dict[str, str]:
+    return cast("dict[str, str]", websocket.scope if has_websocket_context() else request.scope)
 
 
 def stream(

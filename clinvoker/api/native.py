@@ -26,7 +26,7 @@ from actors.messages import (
 )
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, type_of
-from clinvoker.api.exchange import body, caller, reply, stream
+from clinvoker.api.exchange import body, caller, client, reply, stream
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.probe import would_launch
 from clinvoker.config.settings import Model, Tag
@@ -119,6 +119,7 @@ def register(app: QuartTrio, service: Service) -> None:
         call = replace(
             to_call(asked),
             caller=caller(),
+            client=client(),
             idempotency_key=_idempotency_key(),
             body_hash=hashlib.sha256(raw).digest(),
         )
