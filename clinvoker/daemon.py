@@ -40,7 +40,7 @@ from clinvoker.http.limits import Limits
 from clinvoker.http.refusal import Headers, RenderError
 from clinvoker.http.server import serve
 from clinvoker.http.sockets import bind
-from clinvoker.http.unix import bind_unix, peer_uid, removing
+from clinvoker.http.unix import bind_unix, closing_all, peer_uid
 from clinvoker.logs import get_logger, set_level
 from clinvoker.metrics import REFUSED, Metrics
 from clinvoker.policy import Policy
@@ -78,7 +78,7 @@ async def run_daemon(
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         sockets = _bind(settings)
-        with removing(sockets):
+        with closing_all(sockets):
             await _run(
                 settings, environ, database, sockets, signals, stop=stop, load=load, task_status=task_status
             )
@@ -120,7 +120,8 @@ async def _run(
     reloading = trio.Lock()
 
     async def take_new_settings() -> None:
-        if load is None:
+        # Whoever waits here already will read what there is then.
+        if load is None or reloading.statistics().tasks_waiting:
             return
         async with reloading:
             changed = await reload(service.settings, load)

@@ -41,17 +41,17 @@ def bind_unix(path: str, mode: int = 0o600) -> socket.socket:
 
 
 @contextmanager
-def removing(listeners: list[socket.socket]) -> Generator[None]:
-    """Remove the files of Unix sockets when the block is left, unless they are another's by then."""
+def closing_all(listeners: list[socket.socket]) -> Generator[None]:
+    """Close the sockets when the block is left, and remove the files of Unix sockets, unless others listen there by then."""
     paths = [listener.getsockname() for listener in listeners if listener.family == socket.AF_UNIX]
-    ours = {path: os.lstat(path).st_ino for path in paths}
     try:
         yield
     finally:
-        for path, inode in ours.items():
+        for listener in listeners:
+            listener.close()
+        for path in paths:
             with suppress(OSError):
-                if os.lstat(path).st_ino == inode:
-                    Path(path).unlink()
+                _remove_stale(path)
 
 
 def peer_uid(connected: trio.socket.SocketType) -> int:
