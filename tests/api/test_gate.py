@@ -53,6 +53,7 @@ def gated(tmp_path_factory):
         usual={"defaults": {"backend": "scripted", "workdir": str(home / "mine")}},
         slow={"rate": 0.5, "burst": 2},
         single={"max_concurrent": 1},
+        brief={"daily_tokens": 60},
         old={"expires": "2020-01-01"},
     )
     with Daemon(home, backends=BACKENDS, max_approval_mode="default", max_sandbox_mode="default") as daemon:
@@ -138,6 +139,30 @@ async def test_a_caller_at_its_limit_of_runs_waits_and_delays_nobody(gated):
             assert (await ask(gated, "all", prompt="theirs", backend="echo")).json["output"] == "theirs"
         await first.whole()
     assert (await ask(gated, "single", prompt="now", backend="echo")).status == 200
+
+
+async def test_a_run_that_passes_the_budget_is_stopped_and_its_agent_with_it(gated):
+    body = {"prompt": "{{pace:2000,0.002}}", "backend": "scripted", "stream": True}
+    with trio.fail_after(10):
+        answer = await gated.client.call("POST", PROMPT, body, headers=with_key("brief-key"))
+    assert answer.status == 200
+    last = json.loads(answer.body.rpartition(b"data: ")[2])
+    assert (last["type"], last["content"]["code"]) == ("error", "rate_limit_exceeded")
+    assert answer.body.count(b'"message"') < 1000
+    refused = await ask(gated, "brief", prompt="x", backend="scripted")
+    assert (refused.status, error_of(refused)["code"]) == (429, "rate_limit_exceeded")
+
+
+async def test_a_sessions_directory_is_checked_again_for_each_turn(gated):
+    work = gated.home / "mine" / "work"
+    work.mkdir()
+    began = await ask(gated, "echoing", prompt="one", backend="echo", workdir=str(work))
+    session = {"session_id": began.json["session_id"]}
+    assert (await ask(gated, "echoing", prompt="two", **session)).json["output"] == "two"
+    work.rmdir()
+    work.symlink_to(gated.home / "others")
+    refused = await ask(gated, "echoing", prompt="three", **session)
+    assert (refused.status, error_of(refused)["param"]) == (403, "workdir")
 
 
 async def test_who_ran_what_is_logged_without_what_was_said(gated):
