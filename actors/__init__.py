@@ -28,5 +28,5 @@ pool        the runners of one backend: leases, spares, idle eviction, spawn lim
 session     one live conversation: serialises its turns; replay: telling an agent what it does not remember
 run         one run and whoever follows it; recorder: what its work writes to; log: its numbered events
 journal     the ports to what outlives an actor
-limiter     who may run now
+limiter     who may run now, and how often each may ask; line: whose turn it is; bucket: token buckets
 """

@@ -44,7 +44,7 @@ _FAULTS: dict[int, Fault] = {
 
 
 class Launch(Struct, frozen=True):
-    """How to start an agent: the whole environment (the marker is added), and an absolute directory.
+    """How to start an agent: the whole environment (the marker is added), and a directory, by its real path.
 
     `argv[0]` is looked up on the PATH of `env`.
     """
@@ -87,16 +87,7 @@ def _spawn(launch: Launch, marker: str) -> tuple[subprocess.Popen[bytes], int]:
     if not Path(launch.cwd).is_absolute():
         raise LaunchError("cwd", f"the directory must be absolute: {launch.cwd!r}")
     try:
-        popen = subprocess.Popen(  # noqa: S603 - starting what the configuration names is the purpose
-            launch.argv,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=launch.cwd,
-            env={**launch.env, ENV: marker},
-            start_new_session=True,
-        )
+        popen = _start_in(launch, marker)
     except OSError as error:
         raise _launch_error(launch, error) from error
     except ValueError as error:
@@ -109,6 +100,32 @@ def _spawn(launch: Launch, marker: str) -> tuple[subprocess.Popen[bytes], int]:
         os.killpg(popen.pid, signal.SIGKILL)
         with popen:  # closes the pipes and reaps
             raise _launch_error(launch, error) from error
+
+
+def _start_in(launch: Launch, marker: str) -> subprocess.Popen[bytes]:
+    """Start the program in the very directory that was checked, and not where a link leads that took its place since."""
+    directory = os.open(launch.cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        held = f"/proc/self/fd/{directory}"
+        if str(Path(held).readlink()) != os.path.normpath(launch.cwd):
+            raise LaunchError("cwd", f"the directory {launch.cwd!r} is behind a link")
+        try:
+            return subprocess.Popen(  # noqa: S603 - starting what the configuration names is the purpose
+                launch.argv,
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=held,
+                env={**launch.env, ENV: marker},
+                start_new_session=True,
+            )
+        except OSError as error:
+            if error.filename == held:
+                error.filename = launch.cwd
+            raise
+    finally:
+        os.close(directory)
 
 
 def _launch_error(launch: Launch, error: OSError) -> LaunchError:

@@ -3,6 +3,7 @@
 Their names tell whose they are, so that what a killed daemon leaves is found by the next one.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator
@@ -28,13 +29,18 @@ _removing = trio.CapacityLimiter(4)
 @asynccontextmanager
 async def scratch_directory(marker: str) -> AsyncGenerator[str]:
     """A private directory for the process with this marker, removed with all that agents left in it when the block is left."""
-    instance, dash, _ = marker.rpartition("-")
-    path = tempfile.mkdtemp(prefix=f"{PREFIX}{instance}{dash}")
+    path = _make_directory(marker)
     try:
         yield path
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + REMOVE):
             await remove_directory(path)
+
+
+def _make_directory(marker: str) -> str:
+    """Make a directory that is told by its real path, as agents are started in no other."""
+    instance, dash, _ = marker.rpartition("-")
+    return os.path.realpath(tempfile.mkdtemp(prefix=f"{PREFIX}{instance}{dash}"))
 
 
 def make_directory(directory: str) -> None:

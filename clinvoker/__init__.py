@@ -7,6 +7,7 @@ calls     what a surface asks for; claims: the same request sent again is one ru
 turns     how a turn is made ready and taken; flows: the turn itself
 fanout    runs of several turns: parallel, chain, compare
 worktrees git worktrees for tasks that must not touch the caller's checkout
+callers   who calls, from key or address; policy: what they may; budget: what they may use in a day
 keeping   what runs and sessions keep in the store; follower: following a run from any point
 store     SQLite
 records   the agents' own records of conversations
@@ -15,7 +16,7 @@ api       the HTTP surfaces
 http      the ground they stand on: hypercorn and quart-trio, made safe
 metrics   records to Prometheus series
 logs      records and events to lines
-cli       the command
+cli       the command; keys: what it does with callers' keys
 """
 
 __version__ = "0.1.0"

@@ -19,6 +19,8 @@ class PromptCall(Struct, frozen=True):
     session_id: str = ""
     """The session to go on with: its id, or a unique prefix of it."""
     caller: str = ""
+    client: str = ""
+    """Whose limits count; empty: the caller's."""
     queue: bool = False
     detach: bool = False
     tags: tuple[str, ...] = ()

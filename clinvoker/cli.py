@@ -1,4 +1,4 @@
-"""The command: `clinvoker serve`."""
+"""The command: `clinvoker serve`, `clinvoker keys`."""
 
 import argparse
 import contextlib
@@ -12,6 +12,7 @@ import trio
 
 import clinvoker
 from actors.supervisor import RestartsExhausted
+from clinvoker import keys
 from clinvoker.config import ConfigError, Options, Settings, load
 from clinvoker.daemon import run_daemon
 from clinvoker.http.sockets import BindError
@@ -37,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return load(_options(arguments), os.environ, before=before)
 
     try:
+        if arguments.command == "keys":
+            keys.run(arguments)
+            return 0
         return _serve(load_again(None), load_again)
     except ConfigError as error:
         return _complain(str(error))
@@ -84,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--backend", help="the backend of requests that name none")
     serve.add_argument("--state-dir", metavar="DIR", help="where the daemon keeps its state")
     serve.add_argument("--log-level", help="debug, info, warning or error")
+    keys.add_arguments(commands.add_parser("keys", help="callers' keys: add, list, revoke"))
     return parser
 
 

@@ -3,7 +3,8 @@
 import itertools
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import closing
 from functools import partial
 from http import HTTPStatus
@@ -17,7 +18,8 @@ from msgspec import Struct
 from actors.errors import Refusal
 from actors.guardian import keep_guardian, sweep_dead_instances
 from actors.lease import PoolLimits
-from actors.limiter import Drain, Limiter, WaitIdle
+from actors.limiter import Adjust, Drain, Limiter, WaitIdle
+from actors.limiter import Limits as RunLimits
 from actors.mailbox import Ref
 from actors.marker import Instance
 from actors.messages import Options, Prompt
@@ -28,17 +30,22 @@ from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnde
 from clinvoker.api.app import make_app
 from clinvoker.api.dialects import Fault, error_body
 from clinvoker.api.guard import Guard, new_request_id
+from clinvoker.api.rates import Rates
 from clinvoker.backends.choice import Backend, check, with_defaults
 from clinvoker.backends.environment import tool_environment
 from clinvoker.backends.registry import PROTOCOLS
+from clinvoker.budget import Budgets
+from clinvoker.callers import limits_of
 from clinvoker.config import BackendSettings, ConfigError, Settings
 from clinvoker.http.exchange import App
 from clinvoker.http.limits import Limits
 from clinvoker.http.refusal import Headers, RenderError
 from clinvoker.http.server import serve
 from clinvoker.http.sockets import bind
+from clinvoker.http.unix import bind_unix, closing_all, peer_uid
 from clinvoker.logs import get_logger, set_level
 from clinvoker.metrics import REFUSED, Metrics
+from clinvoker.policy import Policy
 from clinvoker.reload import Load, reload
 from clinvoker.service import Service
 from clinvoker.store import Database, Store, StoreClient, StoreLimits
@@ -73,20 +80,24 @@ async def run_daemon(
     `database` must be prepared. Raises `BindError` if the address cannot be had, `RestartsExhausted` if the tree gave up.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        await _run(settings, environ, database, signals, stop=stop, load=load, task_status=task_status)
+        sockets = _bind(settings)
+        with closing_all(sockets):
+            await _run(
+                settings, environ, database, sockets, signals, stop=stop, load=load, task_status=task_status
+            )
 
 
 async def _run(
     settings: Settings,
     environ: Mapping[str, str],
     database: Database,
+    sockets: list[socket.socket],
     signals: AsyncIterator[int],
     *,
     stop: trio.Event | None,
     load: Load | None,
     task_status: trio.TaskStatus[Up],
 ) -> None:
-    sockets = bind(settings.server.host, settings.server.port)
     instance = Instance.current()
     metrics = Metrics()
     observe = _observer(metrics)
@@ -96,7 +107,10 @@ async def _run(
     def marker() -> str:
         return instance.marker(next(serial))
 
-    supervisor = _tree(settings, backends, database, marker, observe)
+    def make_limiter() -> Limiter:
+        return Limiter(_run_limits(service.settings), observe)
+
+    supervisor = _tree(settings, backends, database, marker, observe, make_limiter)
     refs = supervisor.refs
     worktrees = Worktrees(
         Path(settings.state_dir, "worktrees"),
@@ -115,18 +129,23 @@ async def _run(
         observe=observe,
         worktrees=worktrees,
     )
-    app = Guard(cast("App", make_app(service, metrics)), settings, metrics.count_request)
+    rates = Rates(refs["limiter"], service.budgets, settings)
+    app = Guard(cast("App", make_app(service, metrics)), settings, metrics.count_request, rates)
+    reloading = trio.Lock()
 
-    def take_new_settings() -> None:
-        if load is None:
+    async def take_new_settings() -> None:
+        # Whoever waits here already will read what there is then.
+        if load is None or reloading.statistics().tasks_waiting:
             return
-        changed = reload(service.settings, load)
-        if changed is None:
-            metrics.reload_failed.inc()
-            return
-        set_level(changed.log.level)
-        service.reconfigure(changed)
-        app.reconfigure(changed)
+        async with reloading:
+            changed = await reload(service.settings, load)
+            if changed is None:
+                metrics.reload_failed.inc()
+                return
+            set_level(changed.log.level)
+            service.reconfigure(changed)
+            app.reconfigure(changed)
+            await refs["limiter"].tell(Adjust(*limits_of(changed)))
 
     closed = trio.Event()
     # Left inside out: the tree, whose last events the server still writes; the server; the guardian last of all.
@@ -139,6 +158,7 @@ async def _run(
                 await tending.start(supervisor.run)
                 tending.start_soon(metrics.watch_loop)
                 tending.start_soon(watch_actors, list(refs.values()))
+                tending.start_soon(_load_budgets, service.budgets)
                 start_server = partial(
                     serve,
                     app,
@@ -146,6 +166,7 @@ async def _run(
                     limits=_http_limits(settings),
                     shutdown_trigger=closed.wait,
                     render_error=_error_renderer(metrics),
+                    may_connect=partial(_may_connect, {os.getuid(), *settings.server.unix_socket_uids}),
                 )
                 up = Up(await serving.start(start_server))
                 _log.info("listening", urls=up.urls, backends=sorted(backends))
@@ -180,13 +201,14 @@ def _tree(
     database: Database,
     marker: Callable[[], str],
     observe: Observer,
+    make_limiter: Callable[[], Limiter],
 ) -> Supervisor:
     """The supervision tree; stopped from the bottom of this list to its top."""
     server = settings.server
 
     def pool(backend: Backend) -> Pool:
         limits = _pool_limits(backend.settings, server.kill_grace_secs)
-        default = with_defaults(Options(), backend.settings)
+        default = _usual_options(backend, settings)
         return Pool(backend.driver, limits, default, marker, observe)
 
     places = server.max_concurrent_runs + server.queue_size
@@ -199,7 +221,7 @@ def _tree(
             ChildSpec(
                 "store", lambda: Store(database, StoreLimits(retention=settings.session.retention_days * DAY))
             ),
-            ChildSpec("limiter", lambda: Limiter(server.max_concurrent_runs, server.queue_size, observe)),
+            ChildSpec("limiter", make_limiter),
             *(
                 ChildSpec(f"pool-{name}", partial(pool, backend), shutdown=stop_pools)
                 for name, backend in backends.items()
@@ -210,6 +232,47 @@ def _tree(
         ],
         observe,
     )
+
+
+async def _load_budgets(budgets: Budgets) -> None:
+    try:
+        await budgets.load()
+    except Refusal as refusal:
+        _log.error("what was used today is not known yet", problem=refusal.message)
+
+
+def _usual_options(backend: Backend, settings: Settings) -> Options:
+    """What a request gets that says nothing, where the agent can: for the processes that wait for one."""
+    plain = with_defaults(Options(), backend.settings)
+    bounded = Policy(settings).bounded(plain)
+    try:
+        check(backend, bounded, Prompt("x"))
+    except Refusal:
+        return plain
+    return bounded
+
+
+def _run_limits(settings: Settings) -> RunLimits:
+    server = settings.server
+    each, own = limits_of(settings)
+    return RunLimits(server.max_concurrent_runs, server.queue_size, server.queue_timeout_secs, each, own)
+
+
+def _bind(settings: Settings) -> list[socket.socket]:
+    server = settings.server
+    if server.unix_socket:
+        # Others can open it only if it lets all of them; who they are is asked when they connect.
+        return [bind_unix(server.unix_socket, 0o666 if server.unix_socket_uids else 0o600)]
+    return bind(server.host, server.port)
+
+
+def _may_connect(uids: set[int], stream: trio.SocketStream) -> bool:
+    if stream.socket.family != socket.AF_UNIX:
+        return True
+    uid = peer_uid(stream.socket)
+    if uid not in uids:
+        _log.warning("a user who may not was turned away", uid=uid)
+    return uid in uids
 
 
 def _pool_limits(settings: BackendSettings, kill_grace: float) -> PoolLimits:
@@ -238,7 +301,7 @@ def _http_limits(settings: Settings) -> Limits:
 
 
 async def _wait_for_end(
-    signals: AsyncIterator[int], stop: trio.Event, take_new_settings: Callable[[], None]
+    signals: AsyncIterator[int], stop: trio.Event, take_new_settings: Callable[[], Awaitable[None]]
 ) -> None:
     """Wait for the first signal that ends the daemon, or for `stop`; SIGHUP does not, it reloads."""
     async with trio.open_nursery() as nursery:
@@ -249,7 +312,7 @@ async def _wait_for_end(
                     _log.info("draining", signal=signal.Signals(number).name)
                     stop.set()
                     return
-                take_new_settings()
+                nursery.start_soon(take_new_settings)
 
         nursery.start_soon(wait_signal)
         await stop.wait()

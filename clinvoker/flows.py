@@ -1,13 +1,14 @@
 """What runs do: a turn of a session, recorded event by event."""
 
 import math
+from collections.abc import Callable
 from contextlib import closing
 
 import trio
 
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ref
-from actors.messages import ApprovalMode, Leave, Permission, Prompt, Start
+from actors.messages import ApprovalMode, Event, Leave, Permission, Prompt, Start
 from actors.recorder import Recorder
 from actors.runner import Announce, Approve
 from actors.session import Begin
@@ -24,8 +25,9 @@ async def take_turn(
     mode: ApprovalMode,
     *,
     queue: bool = False,
+    meter: Callable[[list[Event]], None] = lambda _: None,
 ) -> None:
-    """Run one turn of a session and record its events.
+    """Run one turn of a session and record its events, each batch of which `meter` is told, and may refuse to go on.
 
     Raises `Refusal`: what the session or its backend refuses, and `TIMEOUT` when the agent says nothing for too long;
     `SessionEnded`.
@@ -47,6 +49,7 @@ async def take_turn(
                 if events is None:
                     return
                 recorder.record(events)
+                meter(events)
                 if not all(isinstance(event, Start) for event in events):
                     patience = limits.idle
                 elif math.isinf(patience):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import trio
 from msgspec.structs import asdict, replace
 
 from clinvoker.config import ConfigError, Settings
@@ -10,9 +11,12 @@ from clinvoker.logs import get_logger
 Load = Callable[[Settings], Settings]
 """Reads the configuration anew, given the one in force. Raises `ConfigError`."""
 
+WHOLE = ("default_backend", "keys", "api_keys", "keys_needed")
+"""Of those below, the ones that are in no table."""
+
 LIVE = frozenset(
     {
-        "default_backend",
+        *WHOLE,
         "log.level",
         *(
             f"server.{key}"
@@ -24,6 +28,13 @@ LIVE = frozenset(
                 "reattach_grace_secs",
                 "heartbeat_secs",
                 "max_transcript_bytes",
+                "rate_limit_enabled",
+                "rate_limit_rps",
+                "rate_limit_burst",
+                "max_concurrent_runs_per_caller",
+                "trusted_proxies",
+                "max_approval_mode",
+                "max_sandbox_mode",
                 "cors_allowed_origins",
                 "allowed_hosts",
                 "allowed_workdir_prefixes",
@@ -37,13 +48,14 @@ LIVE = frozenset(
 _log = get_logger("clinvoker")
 
 
-def reload(before: Settings, load: Load) -> Settings | None:
+async def reload(before: Settings, load: Load) -> Settings | None:
     """Return the settings in force from now on, or None if the new ones are invalid: then the old ones stay.
 
     What needs a restart keeps its value, and is named in the log.
     """
     try:
-        after = load(before)
+        # In a thread: gopass may take its time.
+        after = await trio.to_thread.run_sync(load, before, abandon_on_cancel=True)
     except ConfigError as error:
         _log.error("configuration not reloaded, the old one stays", problem=str(error))
         return None
@@ -70,14 +82,14 @@ def _differing(before: Settings, after: Settings) -> Iterator[str]:
     for name in sorted({*before.backends, *after.backends}):
         if before.backends.get(name) != after.backends.get(name):
             yield f"backends.{name}"
-    for key in ("default_backend", "state_dir", "api_keys", "config_file"):
+    for key in (*WHOLE, "state_dir", "config_file"):
         if getattr(before, key) != getattr(after, key):
             yield key
 
 
 def _taking(before: Settings, after: Settings, keys: list[str]) -> Settings:
     """Return the settings with these keys changed."""
-    taken = {key: after.default_backend for key in keys if key == "default_backend"}
+    taken = {key: getattr(after, key) for key in keys if key in WHOLE}
     for table in ("server", "log"):
         changed = {
             key.partition(".")[2]: getattr(getattr(after, table), key.partition(".")[2])

@@ -17,6 +17,7 @@ from actors.run import Cancel, Follow, Identify, Run, new_id
 from actors.supervisor import Find, Spawn
 from actors.telemetry import Observer
 from clinvoker.backends.choice import Backend
+from clinvoker.budget import Budgets
 from clinvoker.calls import Job, Place, PromptCall, Started
 from clinvoker.claims import Claim, Claims, check_same
 from clinvoker.config import Settings
@@ -53,7 +54,16 @@ class Service:
         self.store = store
         self.stopping = False
         """The daemon goes down: what no longer answers has not crashed."""
-        self.turns = Turns(settings, backends, store=store, limiter=limiter, pools=pools, sessions=sessions)
+        self.budgets = Budgets(store)
+        self.turns = Turns(
+            settings,
+            backends,
+            store=store,
+            limiter=limiter,
+            pools=pools,
+            sessions=sessions,
+            budgets=self.budgets,
+        )
         self._fanouts = Fanouts(self.turns, worktrees)
         self._observe = observe
         self._claims = Claims()
@@ -61,7 +71,8 @@ class Service:
 
     def reconfigure(self, settings: Settings) -> None:
         """Take settings for the runs to come; those in hand keep theirs."""
-        self.settings = self.turns.settings = settings
+        self.settings = settings
+        self.turns.reconfigure(settings)
         server = settings.server
         self._limits = RunLimits(
             total=server.request_timeout_secs,

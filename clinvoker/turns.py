@@ -18,16 +18,20 @@ from actors.recorder import Recorder
 from actors.run import Cancel, new_id
 from actors.session import Description, End, Session
 from actors.supervisor import Find, Spawn
-from clinvoker import workdir
-from clinvoker.backends.choice import Backend, check, choose, with_defaults
+from clinvoker.backends.choice import Backend, check, choose
 from clinvoker.backends.probe import is_installed
+from clinvoker.budget import Budgets
 from clinvoker.calls import PromptCall
 from clinvoker.config import Settings
 from clinvoker.flows import SessionEnded, take_turn
 from clinvoker.keeping import SessionMemory
 from clinvoker.known import KnownSessions
+from clinvoker.logs import get_logger
+from clinvoker.policy import Policy
 from clinvoker.records import remove_records
 from clinvoker.store import Ambiguous, DeleteSession, ForkSession, SessionRecord, StoreClient
+
+_log = get_logger("clinvoker")
 
 ATTEMPTS = 3
 """How often a turn asks for a session that ends at that very moment."""
@@ -59,9 +63,10 @@ class Turns:
         limiter: Ref,
         pools: Mapping[str, Ref],
         sessions: Ref,
+        budgets: Budgets,
     ) -> None:
-        self.settings = settings
         self.backends = backends
+        self._budgets = budgets
         self._store = store
         self._limiter = limiter
         self._pools = pools
@@ -70,6 +75,13 @@ class Turns:
         self._opening = trio.Lock()
         self._in_hand: dict[str, set[Ref]] = {}
         """The runs that take a turn of a session now, or wait for it."""
+
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take settings for the turns to come; those in hand keep theirs."""
+        self.settings = settings
+        self.policy = Policy(settings)
 
     async def why_unavailable(self, name: str) -> str:
         """Why no turn of this backend would find an agent now; empty if one would."""
@@ -95,17 +107,8 @@ class Turns:
         kept = not record.options.ephemeral
         return Ready(call, record, SessionMemory(self._store, record, stored=False) if kept else None)
 
-    def resolve(self, path: str) -> str:
-        """The real path of a working directory. Raises `Refusal` if agents may not work there."""
-        server = self.settings.server
-        allowed, blocked = server.allowed_workdir_prefixes, server.blocked_workdir_prefixes
-        return workdir.resolve(path, allowed, blocked)
-
     def _plan_new(self, call: PromptCall) -> tuple[Backend, Options]:
-        backend = choose(self.backends, call.backend or self.settings.default_backend)
-        options = with_defaults(call.options, backend.settings)
-        if options.workdir:
-            options = replace(options, workdir=self.resolve(options.workdir))
+        backend, options = self.policy.plan(self.backends, call.caller, call.backend, call.options)
         check(backend, options, call.prompt)
         return backend, options
 
@@ -119,6 +122,7 @@ class Turns:
             message = f"the session is one of {record.backend}, not {call.backend}"
             raise Refusal(Code.INVALID_REQUEST, message, param="backend")
         check(choose(self.backends, record.backend), record.options, call.prompt)
+        self.policy.check_session(call.caller, record.backend, record.options)
         return record
 
     def _new_record(self, call: PromptCall) -> SessionRecord:
@@ -149,22 +153,44 @@ class Turns:
         record, call = ready.record, ready.call
         if options is not None:
             record = replace(record, options=options)
+        self._audit(recorder, ready, record.options)
+        key = self.policy.key_of(call.caller)
+        budget = self._budgets.metering(call.caller, key and key.daily_tokens, prompt.text)
         with (
             self._having_in_hand(record.id, run),
-            closing(await self._limiter.stream(Take(call.caller))) as permit,
+            closing(await self._limiter.stream(Take(call.client or call.caller))) as permit,
         ):
             await permit.next()
-            for left in reversed(range(ATTEMPTS)):
-                session = await self._open(record, ready.memory)
-                try:
-                    await take_turn(recorder, session, prompt, record.options.approval_mode, queue=call.queue)
-                except SessionEnded:
-                    if not left:
-                        raise
-                else:
-                    break
+            async with budget as meter:
+                for left in reversed(range(ATTEMPTS)):
+                    # What was checked may have become another directory while the turn waited.
+                    self.policy.still_work_in(call.caller, ready.record.options.workdir)
+                    session = await self._open(record, ready.memory)
+                    mode = record.options.approval_mode
+                    try:
+                        await take_turn(recorder, session, prompt, mode, queue=call.queue, meter=meter)
+                    except SessionEnded:
+                        if not left:
+                            raise
+                    else:
+                        break
             if options is None and isinstance(ready.memory, SessionMemory) and ready.memory.stored:
                 self._known.add(record)
+
+    def _audit(self, recorder: Recorder, ready: Ready, options: Options) -> None:
+        """Who runs what; nothing of what is said."""
+        call, record = ready.call, ready.record
+        _log.info(
+            "turn asked for",
+            run_id=recorder.identity.run_id,
+            session_id=record.id,
+            caller=self.policy.name_of(call.caller) or call.client,
+            backend=record.backend,
+            model=options.model,
+            workdir=options.workdir,
+            approval_mode=options.approval_mode,
+            sandbox_mode=options.sandbox_mode,
+        )
 
     async def _open(self, record: SessionRecord, memory: Memory | None) -> Ref:
         """The session's actor, started if none is live."""

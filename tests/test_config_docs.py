@@ -11,7 +11,8 @@ from clinvoker.config import Options, defaults, load
 
 DOCUMENT = Path(__file__).parent.parent / "config" / "clinvoker.toml"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
-NOT_IN_THE_FILE = {"api_keys", "config_file"}
+NOT_IN_THE_FILE = {"api_keys", "keys_needed", "config_file"}
+SHOWN_BY_EXAMPLE = {"keys"}
 
 
 def plain(value):
@@ -43,7 +44,9 @@ def tables_of(text):
 
 
 IN_FILE = dict(flat(tomllib.loads(TEXT)))
-DEFAULTS = {key: value for key, value in flat(plain(defaults())) if key not in NOT_IN_THE_FILE}
+DEFAULTS = {
+    key: value for key, value in flat(plain(defaults())) if key not in NOT_IN_THE_FILE | SHOWN_BY_EXAMPLE
+}
 
 
 def test_every_setting_is_in_the_file():
@@ -85,10 +88,26 @@ def test_the_file_as_it_is_changes_nothing():
 
 def test_the_example_of_a_backend_of_ones_own_works(tmp_path):
     _, _, example = TEXT.partition("# A backend of your own")
+    example, _, _ = example.partition("# A key of a caller's")
     lines = [line.removeprefix("# ") for line in example.splitlines() if re.match(r"# (\[|\w+ = )", line)]
     file = tmp_path / "config.toml"
     file.write_text("\n".join(lines), encoding="utf-8")
     assert load(Options(config=str(file)), {}).backends["opencode"].command == ("opencode", "acp")
+
+
+def test_the_example_of_a_key_shows_all_that_a_key_may_have_and_works(tmp_path):
+    _, _, example = TEXT.partition("# A key of a caller's")
+    lines = [line.removeprefix("# ") for line in example.splitlines() if re.match(r"# (\[|\w+ = )", line)]
+    file = tmp_path / "config.toml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    key = load(Options(config=str(file)), {}).keys["ci"]
+    for shown in (key, key.defaults):
+        plain_value = type(shown)(hash="") if hasattr(shown, "hash") else type(shown)()
+        assert [
+            name
+            for name, value in msgspec.structs.asdict(shown).items()
+            if value == getattr(plain_value, name)
+        ] == []
 
 
 def test_the_file_tells_of_every_variable():
@@ -101,5 +120,6 @@ def test_the_file_tells_of_every_variable():
         "LOG_LEVEL",
         "API_KEY",
         "API_KEYS",
+        "API_KEYS_GOPASS_PATH",
     ):
         assert f"CLINVK_{variable}" in TEXT

@@ -1,7 +1,7 @@
 """The HTTP surfaces.
 
 app        all routes and the error handler
-guard      who may call: keys, Host, Origin
+guard      who may call: keys, Host, Origin; address: where from; rates: how often
 native     prompts; fanout, runs, sessions, backends, websocket: the rest of /api/v1
 openai     /openai/v1
 anthropic  /anthropic/v1

@@ -1,5 +1,7 @@
 """The one table from an error code to an HTTP status and an error type; renderers write it in each API's dialect."""
 
+import math
+
 from msgspec import UNSET, Struct, UnsetType, json
 from msgspec.structs import replace
 
@@ -75,7 +77,9 @@ def render(refusal: Refusal, path: str = "", request_id: str = "") -> tuple[int,
     if refusal.code is Code.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     if refusal.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(refusal.retry_after)))
+        # Whole seconds, of which fewer would be refused again; the official SDKs know the other one, which is exact.
+        headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(refusal.retry_after * 1000)))
     if isinstance(refusal, ActedRefusal):
         headers["x-should-retry"] = "false"
     status, body = error_body(fault_of(refusal.code, refusal.message, refusal.param), path, request_id)

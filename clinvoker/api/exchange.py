@@ -11,7 +11,7 @@ from quart_trio.wrappers import TrioResponse
 from actors.errors import Code, Refusal
 from actors.messages import Entry, Failed, as_refusal
 from clinvoker.api import frames
-from clinvoker.api.guard import CALLER, REQUEST_ID
+from clinvoker.api.guard import CALLER, CLIENT, REQUEST_ID
 from clinvoker.follower import Follower
 from clinvoker.http.stream import streaming
 from clinvoker.service import Service
@@ -66,13 +66,21 @@ async def first_page(follower: Follower) -> list[Entry]:
 
 def caller() -> str:
     """Whose request this is: what they start is theirs, and nobody else finds it."""
-    scope = cast("dict[str, str]", websocket.scope if has_websocket_context() else request.scope)
-    return scope.get(CALLER, "")
+    return _scope().get(CALLER, "")
+
+
+def client() -> str:
+    """Whose limits count for this request."""
+    return _scope().get(CLIENT, "")
 
 
 def request_id() -> str:
     """The id of the request at hand."""
     return cast("dict[str, str]", request.scope)[REQUEST_ID]
+
+
+def _scope() -> dict[str, str]:
+    return cast("dict[str, str]", websocket.scope if has_websocket_context() else request.scope)
 
 
 def stream(

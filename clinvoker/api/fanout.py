@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 
 from actors.messages import Complete, Entry, Failed, as_refusal
 from clinvoker.api.errors import Body, type_of
-from clinvoker.api.exchange import body, caller, first_page, framing, idempotency_key, reply, stream
+from clinvoker.api.exchange import body, caller, client, first_page, framing, idempotency_key, reply, stream
 from clinvoker.api.fanout_requests import (
     ChainRequest,
     CompareRequest,
@@ -58,7 +58,7 @@ def register(app: QuartTrio, service: Service) -> None:
 async def _answer(service: Service, kind: type[FanoutRequest]) -> Response:
     data = await body()
     asked = decode(data, kind)
-    call = to_fanout(asked, caller())
+    call = to_fanout(asked, caller(), client())
     call = replace(call, idempotency_key=idempotency_key(), body_hash=hashlib.sha256(data).digest())
     if asked.dry_run:
         planned = await service.plan_fanout(call)

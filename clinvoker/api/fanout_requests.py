@@ -93,13 +93,13 @@ class CompareRequest(_Isolated, frozen=True, forbid_unknown_fields=True, kw_only
 FanoutRequest = ParallelRequest | ChainRequest | CompareRequest
 
 
-def to_fanout(asked: FanoutRequest, caller: str) -> FanoutCall:
+def to_fanout(asked: FanoutRequest, caller: str, client: str) -> FanoutCall:
     """What a request asks for. Raises `Refusal` naming the place at fault (`tasks[3].workdir`)."""
     match asked:
         case ParallelRequest():
             return ParallelCall(
                 tasks=tuple(
-                    _part(task, f"tasks[{number}]", caller) for number, task in enumerate(asked.tasks)
+                    _part(task, f"tasks[{number}]", caller, client) for number, task in enumerate(asked.tasks)
                 ),
                 max_parallel=asked.max_parallel,
                 fail_fast=asked.fail_fast,
@@ -111,7 +111,7 @@ def to_fanout(asked: FanoutRequest, caller: str) -> FanoutCall:
             check_text(asked.input, "input")
             return ChainCall(
                 steps=tuple(
-                    Step(_part(step, f"steps[{number}]", caller), step.name)
+                    Step(_part(step, f"steps[{number}]", caller, client), step.name)
                     for number, step in enumerate(asked.steps)
                 ),
                 input=asked.input,
@@ -124,7 +124,7 @@ def to_fanout(asked: FanoutRequest, caller: str) -> FanoutCall:
             )
         case CompareRequest():
             return CompareCall(
-                call=_compared(asked, caller),
+                call=_compared(asked, caller, client),
                 backends=asked.backends,
                 sequential=asked.sequential,
                 isolation=_isolation(asked),
@@ -134,7 +134,7 @@ def to_fanout(asked: FanoutRequest, caller: str) -> FanoutCall:
             )
 
 
-def _part(asked: PromptRequest, place: str, caller: str) -> PromptCall:
+def _part(asked: PromptRequest, place: str, caller: str, client: str) -> PromptCall:
     """A task, or a step."""
     with within(place):
         for field in NOT_OF_A_PART:
@@ -144,10 +144,10 @@ def _part(asked: PromptRequest, place: str, caller: str) -> PromptCall:
         if asked.output_format == "stream-json":
             message = "output_format of a part cannot be a stream"
             raise Refusal(Code.INVALID_REQUEST, message, param="output_format")
-        return replace(to_call(asked), caller=caller)
+        return replace(to_call(asked), caller=caller, client=client)
 
 
-def _compared(asked: CompareRequest, caller: str) -> PromptCall:
+def _compared(asked: CompareRequest, caller: str, client: str) -> PromptCall:
     prompt = PromptRequest(
         prompt=asked.prompt,
         model=asked.model,
@@ -164,7 +164,7 @@ def _compared(asked: CompareRequest, caller: str) -> PromptCall:
     if asked.detach and asked.ephemeral:
         message = "a detached run cannot be ephemeral: nobody could read it"
         raise Refusal(Code.INVALID_REQUEST, message, param="detach")
-    return replace(to_call(prompt), caller=caller)
+    return replace(to_call(prompt), caller=caller, client=client)
 
 
 def _judge(asked: JudgeRequest | None) -> Judge | None:

@@ -1,21 +1,23 @@
 """One ASGI callable around the app, for HTTP and websockets alike: who may call, decided before any route is looked up.
 
 `Host` must be loopback or listed, against DNS rebinding; a foreign `Origin` is refused on every method; with keys
-configured, everything but `/health` needs one (contract, section 7).
+configured, everything but `/health` needs one; a caller who asks too often waits (contract, section 7).
 """
 
-import hashlib
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 from actors.errors import Code, Refusal
+from clinvoker.api.address import address_of, networks
 from clinvoker.api.dialects import ANTHROPIC
 from clinvoker.api.errors import render, status_of
-from clinvoker.config import Secret, Settings
+from clinvoker.api.rates import LIMITED, Rates, check
+from clinvoker.callers import Caller, Callers
+from clinvoker.config import Settings
 from clinvoker.http.exchange import App, Receive, Send
 from clinvoker.http.inbox import Message
 from clinvoker.metrics import REFUSED
@@ -32,6 +34,15 @@ REQUEST_ID = "clinvoker.request_id"
 CALLER = "clinvoker.caller"
 """Where the scope of a request has who sends it: empty without keys, else what stands for the key."""
 
+CLIENT = "clinvoker.client"
+"""Where the scope of a request has whose limits count: the key's, or the address's."""
+
+
+COUNT_AGAIN = "clinvoker.count_again"
+"""Where the scope of a websocket has how a further request on it is counted."""
+
+CountAgain = Callable[[], Awaitable[None]]
+"""Counts a further request of the same caller. Raises `Refusal` if it may not be made yet."""
 
 Count = Callable[[str, str, int], None]
 """Counts a request: its route, method and status."""
@@ -45,14 +56,17 @@ def new_request_id() -> str:
 class Guard:
     """Lets a request through, or answers it."""
 
-    def __init__(self, app: App, settings: Settings, count: Count) -> None:
+    def __init__(self, app: App, settings: Settings, count: Count, rates: Rates) -> None:
         self._app = app
         self._count = count
+        self._rates = rates
         self.reconfigure(settings)
 
     def reconfigure(self, settings: Settings) -> None:
         """Take settings for the requests to come."""
-        self._keys = settings.api_keys
+        self._callers = Callers(settings)
+        self._proxies = networks(settings.server.trusted_proxies)
+        self._rates.reconfigure(settings)
         self._origins = frozenset(settings.server.cors_allowed_origins)
         self._hosts = frozenset(_host_name(host) for host in settings.server.allowed_hosts)
 
@@ -63,39 +77,64 @@ class Guard:
             return
         headers = _headers(scope["headers"])
         scope[REQUEST_ID] = new_request_id()
-        scope[CALLER] = _caller(_presented(scope, headers)) if self._keys else ""
-        send = _with_headers(
-            send, [(name, scope[REQUEST_ID].encode()) for name in _id_headers(scope["path"])]
-        )
+        scope[CALLER], scope[CLIENT] = "", ""
+        extra = [(name, scope[REQUEST_ID].encode()) for name in _id_headers(scope["path"])]
+        send = _with_headers(send, extra)
+        origin = headers.get("origin")
         try:
-            self._check(scope, headers)
+            self._check(headers)
+            if origin is not None:
+                extra += _cors(origin)
+                if scope["type"] == "http" and scope["method"] == "OPTIONS":
+                    await _answer(send, 204, b"", [])  # a browser's preflight carries no key
+                    return
+            await self._admit(scope, headers, extra)
         except Refusal as refusal:
             self._count(REFUSED, scope.get("method", "GET"), status_of(refusal.code))
             await _refuse(scope, refusal, send)
             return
-        origin = headers.get("origin")
-        if origin is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "http" and scope["method"] == "OPTIONS":
-            await _answer(send, 204, b"", _cors(origin))
-        else:
-            await self._app(scope, receive, _with_headers(send, _cors(origin)))
+        await self._app(scope, receive, send)
 
-    def _check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+    def _check(self, headers: Mapping[str, str]) -> None:
         host = _host_name(headers.get("host", ""))
         if not host or not (_is_loopback(host) or host in self._hosts):
             raise Refusal(Code.FORBIDDEN, "this Host is not one that the daemon answers to", param="host")
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins:
             raise Refusal(Code.FORBIDDEN, "this Origin may not call the daemon", param="origin")
-        if scope["type"] == "http" and scope["method"] == "OPTIONS" and origin is not None:
-            return  # a browser's preflight carries no key
-        if self._keys and scope["path"] not in OPEN_PATHS and not self._known(_presented(scope, headers)):
-            raise Refusal(Code.UNAUTHORIZED, "a valid API key is needed")
 
-    def _known(self, presented: str) -> bool:
-        # Every key is compared, each in constant time: how long it takes tells nothing.
-        return sum(key == Secret(presented) for key in self._keys) > 0
+    async def _admit(
+        self, scope: MutableMapping[str, Any], headers: Mapping[str, str], extra: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Find out who it is, and count the request; what the answer says of that goes to `extra`.
+
+        A wrong key counts against the address it comes from.
+        """
+        path: str = scope["path"]
+        if path in OPEN_PATHS:
+            return
+        caller, unknown = None, None
+        address = address_of(scope, self._proxies)
+        try:
+            caller = self._callers.identify(_take_presented(scope, headers), address)
+            scope[CALLER], scope[CLIENT] = caller.owner, caller.client
+        except Refusal as refusal:
+            unknown = refusal
+        if path.startswith(LIMITED):
+            standing = await self._rates.count(address if caller is None else caller.client)
+            extra += self._rates.headers(path, standing, caller, self._daily(caller))
+            check(standing)
+        if unknown is not None:
+            raise unknown
+
+        async def count_again() -> None:
+            check(await self._rates.count(scope[CLIENT]))
+
+        scope[COUNT_AGAIN] = count_again
+
+    def _daily(self, caller: Caller | None) -> int | None:
+        key = None if caller is None else self._callers.key_of(caller.owner)
+        return None if key is None else key.daily_tokens
 
 
 def _id_headers(path: str) -> tuple[bytes, ...]:
@@ -103,20 +142,23 @@ def _id_headers(path: str) -> tuple[bytes, ...]:
     return (b"x-request-id", b"request-id") if path.startswith(f"{ANTHROPIC}/") else (b"x-request-id",)
 
 
-def _caller(key: str) -> str:
-    """What stands for a key where it must not be seen."""
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
+def _take_presented(scope: MutableMapping[str, Any], headers: Mapping[str, str]) -> str:
+    """The key of a request: `Authorization: Bearer`, `x-api-key`, or `?api_key=`, in that order.
 
-
-def _presented(scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
-    """The key of a request: `Authorization: Bearer`, `x-api-key`, or `?api_key=`, in that order."""
+    One in the query is taken out of it, so that nothing behind the guard can repeat it.
+    """
+    query: str = scope["query_string"].decode("latin-1")
+    given = ""
+    if "api_key" in query:
+        given = parse_qs(query).get("api_key", [""])[0]
+        rest = [pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "api_key"]
+        scope["query_string"] = urlencode(rest).encode()
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials:
         return credentials.strip()
     if "x-api-key" in headers:
         return headers["x-api-key"]
-    query = parse_qs(scope["query_string"].decode("latin-1"))
-    return query.get("api_key", [""])[0]
+    return given
 
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -146,8 +188,10 @@ def _cors(origin: str) -> list[tuple[bytes, bytes]]:
 
 
 def _with_headers(send: Send, extra: list[tuple[bytes, bytes]]) -> Send:
+    """Send with these headers, of which more may come until the answer begins."""
+
     async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in {"http.response.start", "websocket.http.response.start"}:
             message = {**message, "headers": [*message.get("headers", []), *extra]}
         await send(message)
 
@@ -155,15 +199,21 @@ def _with_headers(send: Send, extra: list[tuple[bytes, bytes]]) -> Send:
 
 
 async def _refuse(scope: Mapping[str, Any], refusal: Refusal, send: Send) -> None:
-    if scope["type"] == "websocket":
-        # Before the handshake is accepted, this is an HTTP 403 (ASGI websocket spec, "Close").
-        await send({"type": "websocket.close", "code": 1008})
-        return
     status, body, headers = render(refusal, scope["path"], scope[REQUEST_ID])
-    await _answer(send, status, body, [(name.encode(), value.encode()) for name, value in headers.items()])
+    kind = "http.response"
+    if scope["type"] == "websocket":
+        kind = "websocket.http.response"
+        if kind not in scope.get("extensions", {}):
+            # Before the handshake is accepted, this is an HTTP 403 (ASGI websocket spec, "Close").
+            await send({"type": "websocket.close", "code": 1008})
+            return
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await _answer(send, status, body, pairs, kind)
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+async def _answer(
+    send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]], kind: str = "http.response"
+) -> None:
     length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": f"{kind}.start", "status": status, "headers": [*headers, length]})
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})

@@ -25,7 +25,7 @@ from actors.messages import (
 )
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, type_of
-from clinvoker.api.exchange import body, caller, first_page, framing, idempotency_key, reply, stream
+from clinvoker.api.exchange import body, caller, client, first_page, framing, idempotency_key, reply, stream
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.choice import Backend
 from clinvoker.backends.probe import would_launch
@@ -116,6 +116,7 @@ def register(app: QuartTrio, service: Service) -> None:
         call = replace(
             to_call(asked),
             caller=caller(),
+            client=client(),
             idempotency_key=idempotency_key(),
             body_hash=hashlib.sha256(raw).digest(),
         )

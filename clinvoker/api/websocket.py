@@ -8,6 +8,7 @@ A bad frame is answered, and the connection stays; who sends more frames than `R
 from collections.abc import Iterable
 from contextlib import closing
 from itertools import islice
+from typing import cast
 
 import msgspec
 import trio
@@ -21,8 +22,9 @@ from actors.log import timestamp
 from actors.messages import as_failed
 from actors.run import Answer
 from clinvoker.api.errors import typed
-from clinvoker.api.exchange import caller
+from clinvoker.api.exchange import caller, client
 from clinvoker.api.frames import with_types
+from clinvoker.api.guard import COUNT_AGAIN, CountAgain
 from clinvoker.api.websocket_frames import (
     Answered,
     AttachFrame,
@@ -71,7 +73,7 @@ def register(app: QuartTrio, service: Service) -> None:
     @app.websocket("/api/v1/ws")
     async def serve() -> None:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         await websocket.accept()  # pyright: ignore[reportUnknownMemberType] - quart says `dict`
-        runs = RunSocket(service, caller(), websocket)
+        runs = RunSocket(service, caller(), client(), websocket)
         if exchange := current():
             exchange.before_going_away(runs.wait_quiet)
         await runs.serve()
@@ -91,9 +93,10 @@ class RunSocket:
 
     _nursery: trio.Nursery
 
-    def __init__(self, service: Service, caller: str, websocket: Websocket) -> None:
+    def __init__(self, service: Service, caller: str, client: str, websocket: Websocket) -> None:
         self._service = service
-        self._caller = caller
+        self._caller, self._client = caller, client
+        self._count = cast("dict[str, CountAgain]", websocket.scope).get(COUNT_AGAIN, _count_nothing)
         self._receive, self._write, self._close = websocket.receive, websocket.send, websocket.close
         self._turn = trio.Lock()
         self._opened: list[Opened] = []
@@ -184,7 +187,8 @@ class RunSocket:
             self._changed.announce()
 
     async def _begin(self, frame: StartFrame, opened: Opened) -> Follower:
-        identity = (await self._service.start(call_of(frame, self._caller))).identity
+        await self._count()
+        identity = (await self._service.start(call_of(frame, self._caller, self._client))).identity
         opened.run_id = identity.run_id
         self._changed.announce()
         if frame.detach:
@@ -220,3 +224,7 @@ class RunSocket:
                 _log.error("a websocket's frame failed", exc_info=error)
                 refusal = Refusal(Code.INTERNAL, "the daemon failed; its log says more")
         await self._send([_encode(ErrorEvent(ref, typed(as_failed(refusal)), timestamp()))])
+
+
+async def _count_nothing() -> None:
+    """How requests are counted that no guard let in."""

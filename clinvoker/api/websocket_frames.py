@@ -157,7 +157,7 @@ def ref_of(data: str | bytes) -> Ref:
         return UNSET
 
 
-def call_of(frame: StartFrame, caller: str) -> PromptCall | FanoutCall:
+def call_of(frame: StartFrame, caller: str, client: str) -> PromptCall | FanoutCall:
     """What a frame asks to start. Raises `Refusal` naming the field at fault."""
     # A websocket streams, events in JSON: asking for that is no contradiction, asking for anything else is.
     if frame.dry_run:
@@ -166,5 +166,5 @@ def call_of(frame: StartFrame, caller: str) -> PromptCall | FanoutCall:
         message = "output_format is for POST: here all answers are streams of JSON"
         raise Refusal(Code.UNSUPPORTED, message, param="output_format")
     if isinstance(frame, PromptFrame):
-        return replace(to_call(frame), caller=caller)
-    return to_fanout(frame, caller)
+        return replace(to_call(frame), caller=caller, client=client)
+    return to_fanout(frame, caller, client)

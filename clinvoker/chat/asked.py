@@ -48,6 +48,8 @@ class Asked(Struct, frozen=True):
     """The client says that it never sent this before: it joins no run in flight."""
     detach: bool = False
     metadata: dict[str, str] = {}
+    client: str = ""
+    """Whose limits count."""
 
 
 def wishes_of(headers: Mapping[str, str]) -> Wishes:
@@ -103,6 +105,7 @@ def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
         options,
         asked.choice.backend,
         caller=asked.caller,
+        client=asked.client,
         detach=asked.detach,
         metadata=asked.metadata,
     )
@@ -116,6 +119,7 @@ def next_call(asked: Asked, can: Capabilities, session: str) -> PromptCall:
         backend=asked.choice.backend,
         session_id=session,
         caller=asked.caller,
+        client=asked.client,
         detach=asked.detach,
     )
 

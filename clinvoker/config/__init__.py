@@ -6,18 +6,23 @@ load       built-in defaults, file, environment, command line, in that order
 document   the TOML file, from a path to nested tables
 sources    the CLINVK_* variables and the command line's options
 overlay    one source over another, every mistake named by its key
+keyfile    keys.toml, as `clinvoker keys` writes it; gopass: keys from the password manager
+modes      which approval and sandbox modes are looser than others
 checks     the rules that span several keys
 secret     a key that shows itself to nobody
 errors     ConfigError: one line for the person who can mend it
 """
 
 from .builtin import BUILTIN
-from .checks import is_loopback
+from .checks import is_loopback, moment
 from .errors import ConfigError
-from .load import defaults, load
+from .keyfile import changing, key_file, read_keys
+from .load import check_keys, config_path, defaults, load
 from .secret import Secret
 from .settings import (
     BackendSettings,
+    KeyDefaults,
+    KeySettings,
     LogSettings,
     ParallelSettings,
     ServerSettings,
@@ -30,6 +35,8 @@ __all__ = [
     "BUILTIN",
     "BackendSettings",
     "ConfigError",
+    "KeyDefaults",
+    "KeySettings",
     "LogSettings",
     "Options",
     "ParallelSettings",
@@ -37,7 +44,13 @@ __all__ = [
     "ServerSettings",
     "SessionSettings",
     "Settings",
+    "changing",
+    "check_keys",
+    "config_path",
     "defaults",
     "is_loopback",
+    "key_file",
     "load",
+    "moment",
+    "read_keys",
 ]

@@ -17,28 +17,36 @@ def read_document(path: Path) -> dict[str, Any]:
 
     Never waits: a pipe that nobody writes to is an error like any other.
     """
+    data, _ = read_bytes(path)
+    return parse_document(data, str(path))
+
+
+def read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
+    """Return what the file at `path` holds and its status, both of the same file. Raises as `read_document` does."""
     try:
-        data = _read(path)
+        return _read(path)
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:
         reason = (error.strerror or "unreadable") if isinstance(error, OSError) else str(error)
         raise ConfigError(str(path), f"cannot be read: {reason}") from None
-    return _parse(data, str(path))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, os.stat_result]:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):  # /dev/null is a fine configuration
+        status = os.fstat(file.fileno())
+        if not (
+            stat.S_ISREG(status.st_mode) or stat.S_ISCHR(status.st_mode)
+        ):  # /dev/null is a fine configuration
             raise ValueError("it is not a file")
         data = file.read(MAX_BYTES + 1) or b""
     if len(data) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-    return data
+    return data, status
 
 
-def _parse(data: bytes, where: str) -> dict[str, Any]:
+def parse_document(data: bytes, where: str) -> dict[str, Any]:
+    """Parse TOML from `where`. Raises ConfigError."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -6,13 +6,14 @@
 import difflib
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec.structs import fields, replace
 
 from .errors import ConfigError
-from .settings import BackendSettings, Port, Settings, Table
+from .settings import BackendSettings, KeySettings, Port, Settings, Table
 
 T = TypeVar("T", bound=Table)
 
@@ -24,8 +25,16 @@ BackendName = Annotated[
     ),
 ]
 
+KeyName = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z",
+        description="a name of at most 64 letters, digits, _ and -",
+    ),
+]
+
 # Keys of Settings that no document may set.
-_NOT_CONFIGURED = frozenset({"api_keys", "config_file"})
+_NOT_CONFIGURED = frozenset({"api_keys", "keys_needed", "config_file"})
 
 # Longer numbers are not worth a line (and Python refuses to print some).
 _SHOWN = 10**18
@@ -33,13 +42,13 @@ _SHOWN = 10**18
 
 def overlay(base: Settings, document: Mapping[str, Any], where: str) -> Settings:
     """Return `base` with the keys of `document` (nested tables, as TOML reads them) changed. Raises ConfigError."""
-    rest = {key: value for key, value in document.items() if key != "backends"}
+    rest = {key: value for key, value in document.items() if key not in {"backends", "keys"}}
     changed = _overlay_table(base, rest, "", where)
-    if "backends" not in document:
-        return changed
-    tables = _expect_table(document["backends"], "backends", where)
+    tables = _expect_table(document.get("backends", {}), "backends", where)
     backends = {name: _overlay_backend(base, name, table, where) for name, table in tables.items()}
-    return replace(changed, backends={**base.backends, **backends})
+    tables = _expect_table(document.get("keys", {}), "keys", where)
+    keys = {name: _overlay_key(base, name, table, where) for name, table in tables.items()}
+    return replace(changed, backends={**base.backends, **backends}, keys={**base.keys, **keys})
 
 
 def parse(text: object, kind: object, key: str, where: str) -> Any:  # noqa: ANN401 - `kind` says what it is
@@ -64,6 +73,21 @@ def _overlay_backend(base: Settings, name: str, raw: object, where: str) -> Back
                 )
         known = BackendSettings(protocol="acp", command=())
     return _overlay_table(known, table, path, where)
+
+
+def _overlay_key(base: Settings, name: str, raw: object, where: str) -> KeySettings:
+    path = f"keys.{name}"
+    _convert(name, KeyName, path, where)
+    if name in base.keys:
+        raise ConfigError(where, f"{path}: there is such a key already, in the configuration file")
+    table = dict(_expect_table(raw, path, where))
+    if "hash" not in table:
+        raise ConfigError(
+            where, f"{path}.hash: missing; `clinvoker keys add` makes a key and writes its hash"
+        )
+    if isinstance(expires := table.get("expires"), date):  # of which a datetime is one
+        table["expires"] = expires.isoformat()
+    return _overlay_table(KeySettings(hash=""), table, path, where)
 
 
 def _overlay_table(base: T, table: Mapping[str, Any], path: str, where: str) -> T:

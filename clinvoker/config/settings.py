@@ -69,6 +69,24 @@ Origin = Annotated[
 ]
 
 
+GopassPath = Annotated[
+    str,
+    _pattern(
+        r"([^\x00-\x1f\x7f-][^\x00-\x1f\x7f]{0,255})?", "the path of an entry, which begins with no hyphen"
+    ),
+]
+Network = Annotated[str, _pattern(r"[0-9A-Fa-f.:/]{1,64}", "an IP address, or a network like 10.0.0.0/8")]
+Digest = Annotated[
+    str,
+    _pattern(r"sha256:[0-9a-f]{64}", "a hash as `clinvoker keys add` writes it: sha256: and 64 hex digits"),
+]
+Moment = Annotated[
+    str, _pattern(r"\d{4}-\d\d-\d\d([T ][0-9:.]{5,15}(Z|[+-]\d\d:\d\d)?)?", "a date, or a date with a time")
+]
+PerSecond = Annotated[float, Meta(gt=0, le=1_000_000)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the configuration file."""
 
@@ -78,6 +96,8 @@ class ServerSettings(Table, frozen=True, kw_only=True):
 
     host: Host = "127.0.0.1"
     port: Port = 8080
+    unix_socket: Text = ""
+    unix_socket_uids: tuple[Annotated[int, Meta(ge=0, le=2**32 - 2)], ...] = ()
     request_timeout_secs: Secs = 300
     read_timeout_secs: Secs = 30
     write_timeout_secs: Secs = 300
@@ -94,7 +114,14 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     max_transcript_bytes: Bytes = 16_777_216
     max_connections: Many = 512
     max_concurrent_runs: Annotated[int, Meta(ge=1, le=1024)] = 32
+    max_concurrent_runs_per_caller: Annotated[int, Meta(ge=0, le=1024)] = 0
     queue_size: Annotated[int, Meta(ge=0, le=65_536)] = 128
+    queue_timeout_secs: Secs = 120
+    rate_limit_enabled: bool = False
+    rate_limit_rps: PerSecond = 10
+    rate_limit_burst: Count = 20
+    trusted_proxies: tuple[Network, ...] = ()
+    api_keys_gopass_path: GopassPath = ""
     cors_allowed_origins: tuple[Origin, ...] = ()
     allowed_hosts: tuple[HostName, ...] = ()
     allowed_workdir_prefixes: tuple[Word, ...] = ()
@@ -108,6 +135,8 @@ class ServerSettings(Table, frozen=True, kw_only=True):
         "~/.gnupg",
         "~/.ssh",
     )
+    max_approval_mode: ApprovalMode = "auto"
+    max_sandbox_mode: SandboxMode = "full"
     metrics_enabled: bool = True
 
 
@@ -146,6 +175,34 @@ class BackendSettings(Table, frozen=True, kw_only=True):
         return f"BackendSettings({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
+class KeyDefaults(Table, frozen=True, kw_only=True):
+    """`[keys.NAME.defaults]`: what holds for the key's requests that say nothing. `model` is for `backend` alone."""
+
+    backend: Annotated[str, Meta(max_length=32)] = ""
+    model: Model = ""
+    workdir: Text = ""
+    approval_mode: ApprovalMode = "default"
+    sandbox_mode: SandboxMode = "default"
+
+
+class KeySettings(Table, frozen=True, kw_only=True):
+    """`[keys.NAME]`: one caller's key, and what it may. Empty lists mean all, None means no limit of its own.
+
+    `hash` is the SHA-256 of the key. That is enough, where a password would need a slow hash with salt: the keys that
+    `clinvoker keys add` makes are 256 random bits, which nobody can try out or look up; and it is checked for each request.
+    """
+
+    hash: Digest
+    backends: tuple[str, ...] = ()
+    workdirs: tuple[Word, ...] = ()
+    rate: PerSecond | None = None
+    burst: Count | None = None
+    max_concurrent: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    daily_tokens: Annotated[int, Meta(ge=1, le=10**15)] | None = None
+    expires: Moment | None = None
+    defaults: KeyDefaults = KeyDefaults()
+
+
 class SessionSettings(Table, frozen=True, kw_only=True):
     """`[session]`: what is remembered of conversations."""
 
@@ -173,7 +230,8 @@ class Settings(Table, frozen=True, kw_only=True):
     """The whole configuration. `load` makes it; it is passed to whoever needs a part of it.
 
     Once loaded, `state_dir` is an absolute path and `config_file` the path of the file that was read, empty without
-    one. `api_keys` come from the environment alone, never from the file.
+    one. `api_keys` come from the environment and gopass, never from the file. `keys_needed`: callers must present a key,
+    also when there is none that would do.
     """
 
     default_backend: str = "claude"
@@ -183,5 +241,7 @@ class Settings(Table, frozen=True, kw_only=True):
     session: SessionSettings = SessionSettings()
     parallel: ParallelSettings = ParallelSettings()
     log: LogSettings = LogSettings()
+    keys: Mapping[str, KeySettings] = {}
     api_keys: tuple[Secret, ...] = ()
+    keys_needed: bool = False
     config_file: str = ""

@@ -7,9 +7,10 @@ import msgspec
 from msgspec.structs import asdict
 
 from .errors import ConfigError
+from .gopass import GOPASS_SHOW, gopass_keys
 from .overlay import parse
 from .secret import Secret
-from .settings import Host, LogLevel, Model, Port, Settings, Text
+from .settings import GopassPath, Host, LogLevel, Model, Port, Settings, Text
 
 ENVIRONMENT: Final = "environment"
 COMMAND_LINE: Final = "command line"
@@ -26,7 +27,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str | None = None
 
 
-GOPASS: Final = "CLINVK_API_KEYS_GOPASS_PATH"
+GOPASS: Final = "api_keys_gopass_path"
 
 # Name of the option and ending of the variable -> (path in the settings, what it must be).
 _KEYS: Final[Mapping[str, tuple[tuple[str, ...], object]]] = {
@@ -35,6 +36,7 @@ _KEYS: Final[Mapping[str, tuple[tuple[str, ...], object]]] = {
     "backend": (("default_backend",), str),
     "state_dir": (("state_dir",), Text),
     "log_level": (("log", "level"), LogLevel),
+    GOPASS: (("server", GOPASS), GopassPath),
 }
 
 
@@ -65,25 +67,23 @@ def from_options(options: Options) -> dict[str, Any]:
     return document
 
 
-def api_keys(environ: Mapping[str, str]) -> tuple[Secret, ...]:
-    """Collect the callers' keys from `CLINVK_API_KEY` and `CLINVK_API_KEYS` (separated by commas), each once.
+def api_keys(environ: Mapping[str, str], gopass_path: str) -> tuple[Secret, ...]:
+    """Collect the callers' keys, each once: of `CLINVK_API_KEY`, `CLINVK_API_KEYS` (separated by commas), and gopass.
 
-    Raises ConfigError for a key that no HTTP header can carry; the message does not show it.
+    Raises ConfigError for a key that no HTTP header can carry, without showing it, and for a gopass that fails: whoever
+    asks for keys must not get a daemon that is open.
     """
-    if environ.get(GOPASS):
-        # Passed over in silence, it would leave the daemon open to all.
-        raise ConfigError(
-            ENVIRONMENT, f"{GOPASS}: keys are not read from gopass; set CLINVK_API_KEYS instead"
-        )
     keys: dict[str, None] = {}
-    for variable, texts in (
+    for source, texts in (
         ("CLINVK_API_KEY", [environ.get("CLINVK_API_KEY", "")]),
         ("CLINVK_API_KEYS", environ.get("CLINVK_API_KEYS", "").split(",")),
+        (GOPASS, gopass_keys(gopass_path, environ) if gopass_path else []),
     ):
         for text in filter(None, map(str.strip, texts)):
             if not (text.isascii() and text.isprintable()) or " " in text:
                 raise ConfigError(
-                    ENVIRONMENT, f"{variable}: a key may hold printable ASCII without blanks only"
+                    ENVIRONMENT if source != GOPASS else GOPASS_SHOW,
+                    f"{source}: a key may hold printable ASCII without blanks only",
                 )
             keys[text] = None
     return tuple(map(Secret, keys))

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from actors.errors import Code, Refusal, within
 from actors.messages import Failed, Options, Prompt, as_failed
 from actors.recorder import Recorder
-from clinvoker.calls import Job, Place, PromptCall
+from clinvoker.calls import Job, Place
 from clinvoker.fanout.agreement import agreement
 from clinvoker.fanout.calls import CompareCall, Judge
 from clinvoker.fanout.floor import Floor
@@ -33,7 +33,7 @@ THE_REQUESTS = {"workdir", "session_id"}
 
 async def make_tasks(floor: Floor, call: CompareCall) -> list[Task]:
     """A task for each backend; what one of them cannot honour is its own failure. Raises `Refusal`."""
-    names = call.backends or await _available(floor)
+    names = call.backends or await _available(floor, call.caller)
     if len(names) > floor.settings.max_tasks:
         message = f"backends must be at most {floor.settings.max_tasks}"
         raise Refusal(Code.INVALID_REQUEST, message, param="backends")
@@ -124,8 +124,10 @@ class _Course:
         return replace(told, error=body_of(unasked))
 
 
-async def _available(floor: Floor) -> tuple[str, ...]:
-    names = [name for name in floor.turns.backends if not await floor.turns.why_unavailable(name)]
+async def _available(floor: Floor, caller: str) -> tuple[str, ...]:
+    """All backends that the caller may use and that could answer now."""
+    allowed = [name for name in floor.turns.backends if floor.turns.policy.may_use(caller, name)]
+    names = [name for name in allowed if not await floor.turns.why_unavailable(name)]
     if not names:
         message = "no backend is available; GET /api/v1/backends says why"
         raise Refusal(Code.BACKEND_UNAVAILABLE, message)
@@ -135,6 +137,6 @@ async def _available(floor: Floor) -> tuple[str, ...]:
 async def _judging(floor: Floor, call: CompareCall, judge: Judge, number: int) -> Task:
     """The judge's own turn: in no directory of the caller's, with a prompt that is yet to come."""
     options = Options(model=judge.model, ephemeral=call.call.options.ephemeral)
-    asked = PromptCall(Prompt("-"), options, judge.backend, caller=call.caller, tags=call.call.tags)
+    asked = replace(call.call, prompt=Prompt("-"), options=options, backend=judge.backend, metadata={})
     with within("judge"):
         return Task(number, await floor.turns.prepare(asked))

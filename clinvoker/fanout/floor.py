@@ -63,7 +63,7 @@ class Floor:
                     raise Refusal(Code.UNSUPPORTED, "there is no place for worktrees", param="isolate")
                 if workdir not in taken:
                     taken[workdir] = await self._worktrees.snapshot(workdir)
-                    self.turns.resolve(taken[workdir].top)
+                    self.turns.policy.work_in(task.ready.call.caller, taken[workdir].top)
             task.snapshot = taken[workdir]
             task.together = len(tasks)
 

@@ -15,7 +15,7 @@ hypercorn parses and frames; its trio layer is what fails (platform.md section 1
     refusal     how the server itself says no
     stream      what handlers use: streaming() and current_request_stack()
     quartfix    what has to be set on a QuartTrio app
-    sockets     bind(): port in use is one line
+    sockets     bind(): port in use is one line; unix: a Unix socket instead
     limits      every number, with its unit
 
     sockets = bind("127.0.0.1", 8080)

@@ -31,11 +31,12 @@ async def serve(
     limits: Limits | None = None,
     shutdown_trigger: Callable[[], Awaitable[None]],
     render_error: RenderError = render_json,
+    may_connect: Callable[[trio.SocketStream], bool] = lambda _: True,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` over HTTP/1.1 and websockets on listening `sockets` (see `sockets.bind`), which this closes.
 
-    `task_status` reports the URLs. When `shutdown_trigger` returns, in this order: nobody new is accepted; idle
+    `task_status` reports the URLs. Whoever `may_connect` does not let in finds the connection closed. When `shutdown_trigger` returns, in this order: nobody new is accepted; idle
     connections are closed and websockets get 1001; answers under way may end, as the last of their connections; what
     is left after `limits.shutdown_grace_s` is cancelled. A reader that has stopped reading delays this no further.
 
@@ -54,6 +55,9 @@ async def serve(
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound)) for bound in sockets]
 
     async def welcome(stream: trio.SocketStream) -> None:
+        if not may_connect(stream):
+            stream.socket.close()
+            return
         if len(live) >= limits.max_connections and not _evict_idle(live):
             await _turn_away(stream, shared)
             return
@@ -91,6 +95,8 @@ def _config(limits: Limits) -> Config:
 
 
 def _url(bound: socket.socket) -> str:
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{bound.getsockname()}"
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if bound.family == socket.AF_INET6 else f"http://{host}:{port}"
 

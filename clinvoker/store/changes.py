@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actors.messages import Failed, Usage
-from clinvoker.store import events, interrupted, runs, sessions, turns
+from clinvoker.store import events, interrupted, runs, sessions, spending, turns
 from clinvoker.store.records import RunRecord, RunStatus, SessionRecord, TurnRecord
 
 
@@ -146,6 +146,19 @@ class AbandonRun(Change, frozen=True):
     def apply(self, connection: sqlite3.Connection) -> None:
         """Make the change."""
         interrupted.abandon_run(connection, self.run, self.failed, self.ended)
+
+
+class AddSpending(Change, frozen=True):
+    """Store the tokens that a turn used; `use` is an id of its own."""
+
+    use: str
+    owner: str
+    day: int
+    tokens: int
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Make the change."""
+        spending.add_spending(connection, self.use, self.owner, self.day, self.tokens)
 
 
 _BASE = 256

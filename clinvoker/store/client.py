@@ -27,6 +27,7 @@ from clinvoker.store.queries import (
     GetEvents,
     GetRun,
     GetSession,
+    GetSpending,
     GetTurns,
     ListSessions,
 )
@@ -104,6 +105,10 @@ class StoreClient:
     async def idempotent(self, owner: str, key: str, now: float) -> RunRecord | None:
         """The run that the owner began under that key within 24 h before `now`."""
         return await self._ask(FindIdempotent(owner, key, now))
+
+    async def spending(self, day: int) -> dict[str, int]:
+        """Tokens used on a day (UTC, counted from 1970), by owner."""
+        return await self._ask(GetSpending(day))
 
     async def counts(self) -> StoreCounts:
         """How much there is."""

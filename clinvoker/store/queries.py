@@ -4,7 +4,7 @@ import sqlite3
 from typing import Generic, TypeVar
 
 from actors.mailbox import Stream
-from clinvoker.store import events, listing, runs, sessions, turns
+from clinvoker.store import events, listing, runs, sessions, spending, turns
 from clinvoker.store.records import (
     Ambiguous,
     RunRecord,
@@ -92,6 +92,16 @@ class GetEvents(Read[list[bytes]], frozen=True):
     def query(self, connection: sqlite3.Connection) -> list[bytes]:
         """Answer from what is committed now."""
         return events.events_after(connection, self.run, self.seq, self.most)
+
+
+class GetSpending(Read[dict[str, int]], frozen=True):
+    """Tokens used on a day, by owner."""
+
+    day: int
+
+    def query(self, connection: sqlite3.Connection) -> dict[str, int]:
+        """Answer from what is committed now."""
+        return spending.spending(connection, self.day)
 
 
 class CountAll(Read[StoreCounts], frozen=True):

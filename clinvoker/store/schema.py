@@ -99,6 +99,15 @@ MIGRATIONS = (
         prompt, output, content = '', columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
     );
     """,  # noqa: S608 - a constant
+    """
+    CREATE TABLE spending (
+        id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        day INTEGER NOT NULL,
+        tokens INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX spending_by_day ON spending (day, owner, tokens);
+    """,
 )
 
 VERSION = len(MIGRATIONS)

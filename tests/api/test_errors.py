@@ -11,6 +11,7 @@ from actors.messages import Failed, as_failed, as_refusal
 from clinvoker.api.app import make_app
 from clinvoker.api.errors import TABLE, render, status_of, type_of, typed
 from clinvoker.api.guard import Guard
+from clinvoker.api.rates import Rates
 from clinvoker.config import Settings
 from clinvoker.metrics import Metrics
 from clinvoker.service import Service
@@ -213,7 +214,8 @@ def service_with(error):
 async def test_what_breaks_inside_is_told_without_its_inside(error, stopping, status, code):
     service = service_with(error)
     service.stopping = stopping
-    app = Guard(make_app(service, Metrics()), Settings(), lambda *_: None)
+    rates = Rates(None, service.budgets, Settings())
+    app = Guard(make_app(service, Metrics()), Settings(), lambda *_: None, rates)
     async with serving(app) as server:
         with trio.fail_after(5):
             head, _, body = (await server.ask(get("/health", "Connection: close"))).partition(b"\r\n\r\n")

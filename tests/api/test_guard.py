@@ -6,6 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from clinvoker.api.guard import Guard
+from clinvoker.api.rates import Rates
+from clinvoker.budget import Budgets
 from clinvoker.config import Secret, ServerSettings, Settings
 from tests.api.support import PROMPT, error_of, prompt
 from tests.support.daemon import Daemon
@@ -33,6 +35,11 @@ class Asked:
     @property
     def param(self):
         return json.loads(self.body)["error"]["param"]
+
+
+def guarded(app, settings):
+    """An app behind the guard, where nobody has a rate."""
+    return Guard(app, settings, lambda *_: None, Rates(None, Budgets(None), settings))
 
 
 async def ask(settings, headers=(), method="GET", path="/api/v1/backends", query="", kind="http"):
@@ -65,7 +72,7 @@ async def ask(settings, headers=(), method="GET", path="/api/v1/backends", query
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in pairs],
     }
-    await Guard(app, settings, lambda *_: None)(scope, None, send)
+    await guarded(app, settings)(scope, None, send)
     return asked
 
 
@@ -249,7 +256,7 @@ async def test_the_lifespan_is_the_apps_own():
     async def app(scope, _receive, _send):
         reached.append(scope["type"])
 
-    await Guard(app, KEYED, lambda *_: None)({"type": "lifespan"}, None, None)
+    await guarded(app, KEYED)({"type": "lifespan"}, None, None)
     assert reached == ["lifespan"]
 
 

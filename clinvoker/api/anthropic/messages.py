@@ -17,7 +17,7 @@ from clinvoker.api.anthropic.events import Broken, StreamEvent
 from clinvoker.api.anthropic.reading import check_tools, read_chat, read_schema
 from clinvoker.api.anthropic.request import MessagesRequest
 from clinvoker.api.anthropic.sequence import Sequence, frames, whole
-from clinvoker.api.exchange import body, caller, reply, request_id
+from clinvoker.api.exchange import body, caller, client, reply, request_id
 from clinvoker.api.requests import decode
 from clinvoker.backends.choice import Backend
 from clinvoker.chat.asked import Asked, wishes_of
@@ -94,6 +94,7 @@ def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -
         stop=tuple(asked.stop_sequences or ()),
         body_hash=_hash(raw),
         fresh=headers.get("x-stainless-retry-count") == "0",
+        client=client(),
     )
 
 

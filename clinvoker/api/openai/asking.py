@@ -6,7 +6,7 @@ from typing import Any
 from quart import request
 
 from actors.errors import Code, Refusal
-from clinvoker.api.exchange import caller
+from clinvoker.api.exchange import caller, client
 from clinvoker.api.openai.requests import ChatRequest, Naming, ResponseFormat
 from clinvoker.chat.asked import Asked, wishes_of
 from clinvoker.chat.conversation import Chat
@@ -48,6 +48,7 @@ def asked_of(
         stop=tuple(each for each in _listed(stop) if each),
         body_hash=hashlib.sha256(request.path.encode() + b"\0" + raw).digest(),
         fresh=headers.get(RETRIED) == "0",
+        client=client(),
     )
 
 
