@@ -7,7 +7,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from actors.errors import ActorDied, Code, Refusal
-from clinvoker.api import anthropic, backends, health, native, openai, runs, sessions
+from clinvoker.api import anthropic, backends, docs, health, native, openai, openapi, runs, sessions
 from clinvoker.api import websocket as websockets
 from clinvoker.api.errors import render
 from clinvoker.api.guard import REQUEST_ID
@@ -35,6 +35,8 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     openai.register(app, chats)
     anthropic.register(app, chats)
     health.register(app, service, metrics)
+    docs.register(app)
+    openapi.register(app)
     _register_hooks(app, metrics)
     _register_errors(app, service)
     return app

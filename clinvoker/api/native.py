@@ -27,6 +27,7 @@ from actors.messages import (
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, type_of
 from clinvoker.api.exchange import body, caller, reply, stream
+from clinvoker.api.operation import NDJSON, SSE, TURN, Entries, Operation, Parameter
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.probe import would_launch
 from clinvoker.config.settings import Model, Tag
@@ -89,7 +90,7 @@ class PromptAnswer(Struct, frozen=True):
     stop_reason: str | UnsetType = UNSET
     denied: tuple[str, ...] | UnsetType = UNSET
     error: Body | UnsetType = UNSET
-    events: list[Entry] | UnsetType = UNSET
+    events: Entries | UnsetType = UNSET
 
 
 class Detached(Struct, frozen=True):
@@ -113,6 +114,14 @@ def register(app: QuartTrio, service: Service) -> None:
     """Add the route."""
 
     @app.post("/api/v1/prompt")
+    @Operation(
+        summary="One turn",
+        body=PromptRequest,
+        answers=(PromptAnswer, Detached, DryRun),
+        streams={SSE: Entry, NDJSON: Entry},
+        parameters=(Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header"),),
+        refusals=(404, *TURN),
+    )
     async def prompt() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         asked = decode(raw, PromptRequest)
