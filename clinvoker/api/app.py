@@ -5,6 +5,7 @@ from typing import cast
 from quart import Response, has_websocket_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import WebsocketMismatch
 
 from actors.errors import ActorDied, Code, Refusal
 from clinvoker.api import anthropic, backends, docs, health, native, openai, openapi, runs, sessions
@@ -73,6 +74,10 @@ def _register_errors(app: QuartTrio, service: Service) -> None:
                 if isinstance(error, MethodNotAllowed) and error.valid_methods:
                     response.headers["allow"] = ", ".join(sorted(error.valid_methods))
                 return response
+            case _ if isinstance(error, WebsocketMismatch):
+                return _error(
+                    Refusal(Code.INVALID_REQUEST, f"{request.path} is a websocket: ask for an upgrade")
+                )
             case _:
                 return _error(Refusal(Code.INVALID_REQUEST, error.description or error.name))
 

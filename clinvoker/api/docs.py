@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import cache
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from quart import Response
@@ -99,18 +99,21 @@ def _row(name: str, what: str) -> str:
 def _content(content: Json) -> str:
     """Each media type with the names of what it carries."""
     return "<br>".join(
-        f"{escape(media_type)} {', '.join(_links(told.get('x-event-schema', told['schema'])))}"
-        for media_type, told in content.items()
+        f"{escape(media_type)} {', '.join(_links(told['schema']))}" for media_type, told in content.items()
     )
 
 
 def _links(schema: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON
     """Links to the schemas that a schema names."""
     if isinstance(schema, dict):
-        name = str(schema.get("$ref", "")).removeprefix(SCHEMAS)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        schema = cast("Json", schema)
+        name = schema.get("$ref", "").removeprefix(SCHEMAS)
         if name:
             yield f'<a href="#{escape(name)}">{escape(name)}</a>'
-        for part in schema.get("anyOf", ()):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        for part in schema.values():
+            yield from _links(part)
+    elif isinstance(schema, list):
+        for part in cast("list[Any]", schema):
             yield from _links(part)
 
 

@@ -11,7 +11,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 import clinvoker
-from clinvoker.api.operation import Operation, operation_of
+from clinvoker.api.operation import SSE, Operation, operation_of
 from clinvoker.api.schemas import SURFACES, AnthropicError, Json, Schemas, surface_of
 
 JSON = "application/json"
@@ -34,8 +34,9 @@ _PARAMETER = re.compile(r"<(?:path:)?(\w+)>")
 ABOUT = """\
 The coding agents of this machine as one local service.
 
-A stream (`text/event-stream`, `application/x-ndjson`) carries the events named by `x-event-schema`, one in each `data:`
-line or line; where nothing happens, comments or empty lines keep it alive. Every answer carries `x-request-id`.
+The schema of a stream (`text/event-stream`, `application/x-ndjson`) is that of each of its events; where nothing
+happens, comments, empty lines or `ping` events keep it alive. The last `data` of a stream of completions is `[DONE]`,
+or an `OpenAIError` if it broke off. Every answer carries `x-request-id`.
 
 `/api/v1/ws` is a websocket: JSON objects in text frames, those of the client by the schema `ClientFrame`, those of the
 server by `ServerFrame` and, with the `ref` of their run, `Event`. Only the handshake is described here.
@@ -137,11 +138,20 @@ def _success(route: Route, schemas: Schemas) -> Json:
         content[JSON] = {"schema": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
     for media_type, kind in told.streams.items():
         event = schemas.of(route.path, kind)
-        content[media_type] = {"schema": {"type": "string"}, "x-event-schema": event}
+        content[media_type] = {"schema": _frame(event, told.last_data) if media_type == SSE else event}
     for media_type in told.texts:
         content[media_type] = {"schema": {"type": "string"}}
     described: Json = {"description": HTTPStatus(told.status).phrase}
     return described | ({"content": content} if content else {})
+
+
+def _frame(event: Json, last_data: str) -> Json:
+    """One event of an SSE stream, described as OpenAPI 3.2 does: the JSON is in its `data`."""
+    data: Json = {"type": "string", "contentMediaType": JSON, "contentSchema": event}
+    if last_data:
+        data = {"anyOf": [data, {"const": last_data}]}
+    text = {"type": "string"}
+    return {"type": "object", "properties": {"id": text, "event": text, "data": data}, "required": ["data"]}
 
 
 def _refusals(route: Route, schemas: Schemas) -> Json:

@@ -38,6 +38,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """Type of the JSON body; None where there is none."""
     streams: Mapping[str, Any] = {}
     """The media types in which events can be had instead, each with its events' type."""
+    last_data: str = ""
+    """What the last `data` of an SSE stream is, where that is no event."""
     texts: tuple[str, ...] = ()
     """Media types of answers that are text."""
     parameters: tuple[Parameter, ...] = ()

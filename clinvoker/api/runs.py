@@ -111,9 +111,12 @@ def register(app: QuartTrio, service: Service) -> None:
 
 def _after() -> int:
     """The number of the last event that the reader has: `?after=`, else the header an SSE client sends by itself."""
-    param, text = "after", request.args.get("after")
-    if text is None:
-        param, text = "Last-Event-ID", request.headers.get("last-event-id", "0")
+    told = {"after": request.args.get("after"), "Last-Event-ID": request.headers.get("last-event-id")}
+    numbers = [_number(param, text) for param, text in told.items() if text is not None]
+    return numbers[0] if numbers else 0
+
+
+def _number(param: str, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
         raise Refusal(Code.INVALID_REQUEST, f"{param} must be the number of an event", param=param)
     return int(text)

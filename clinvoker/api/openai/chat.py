@@ -49,6 +49,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
         body=ChatRequest,
         answers=(ChatCompletion,),
         streams={SSE: Chunk},
+        last_data="[DONE]",
         refusals=(404, *TURN),
     )
     async def chat_completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it

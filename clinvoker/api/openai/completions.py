@@ -54,6 +54,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
         body=CompletionRequest,
         answers=(Completion,),
         streams={SSE: Completion},
+        last_data="[DONE]",
         refusals=(404, *TURN),
     )
     async def completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it

@@ -78,9 +78,10 @@ def register(app: QuartTrio, chats: Chats) -> None:
         refusals=(404,),
     )
     async def get_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        after = _starting_after()
         if request.args.get("stream", "").lower() == "true":
             patience = service.settings.server.heartbeat_secs
-            told = await retold(service, run_of(response), caller(), _starting_after(), patience)
+            told = await retold(service, run_of(response), caller(), after, patience)
             return streaming(told, SSE)
         return answer_json(await look(service, run_of(response), caller()))
 
