@@ -102,7 +102,7 @@ def routes_of(app: QuartTrio) -> Iterator[Route]:
     for endpoint, ((path, methods), *others) in paths.items():
         told = operation_of(app.view_functions[endpoint])
         if told is None:
-            raise LookupError(f"nothing is told of {path}: its handler needs @operation")
+            raise LookupError(f"nothing is told of {path}: its handler needs @Operation")
         for method in METHODS:
             if method in methods:
                 yield Route(path, method, told, tuple(other for other, _ in others))
