@@ -34,6 +34,7 @@ from clinvoker.store import (
     SessionRecord,
     StoreClient,
 )
+from clinvoker.tracing import OFF, Attributes, Tracing
 
 ATTEMPTS = 3
 """How often a turn asks for a session that ends at that very moment."""
@@ -97,6 +98,7 @@ class Service:
         sessions: Ref,
         runs: Ref,
         observe: Observer,
+        tracing: Tracing = OFF,
     ) -> None:
         self.backends = backends
         self.pools = pools
@@ -107,6 +109,7 @@ class Service:
         """The daemon goes down: what no longer answers has not crashed."""
         self._limiter = limiter
         self._observe = observe
+        self._tracing = tracing
         self._opening = trio.Lock()
         self._in_hand: dict[str, set[Ref]] = {}
         """The runs that take a turn of a session now, or wait for it."""
@@ -294,11 +297,17 @@ class Service:
         self, call: PromptCall, record: SessionRecord, memory: SessionMemory | None, claim: _Claim | None
     ) -> Started:
         identity = Identity(new_id("run"), record.id, record.backend, call.detach, call.caller)
+        asking = self._tracing.here()
 
         async def turn(recorder: Recorder) -> None:
+            told = {"clinvoker.run_id": identity.run_id, "clinvoker.backend": identity.backend}
             try:
-                with self._having_in_hand(record.id, run.ref):
+                with (
+                    self._tracing.span("run", told, asking) as span,
+                    self._having_in_hand(record.id, run.ref),
+                ):
                     await self._turn(recorder, call, record, memory)
+                    span.ended(recorder.outcome)
             finally:
                 # What was refused may be asked again under its key, unless the caller has the run to look at.
                 if claim is not None and not recorder.begun and not call.detach:
@@ -333,15 +342,17 @@ class Service:
         mode = record.options.approval_mode
         with closing(await self._limiter.stream(Take(call.caller))) as permit:
             await permit.next()
-            for left in reversed(range(ATTEMPTS)):
-                session = await self._open(record, memory)
-                try:
-                    await take_turn(recorder, session, call.prompt, mode, queue=call.queue)
-                except SessionEnded:
-                    if not left:
-                        raise
-                else:
-                    break
+            with self._tracing.span(f"invoke_agent {record.backend}", _traced(record)) as span:
+                for left in reversed(range(ATTEMPTS)):
+                    session = await self._open(record, memory)
+                    try:
+                        await take_turn(recorder, session, call.prompt, mode, queue=call.queue)
+                    except SessionEnded:
+                        if not left:
+                            raise
+                    else:
+                        break
+                span.ended(recorder.outcome)
 
     @contextmanager
     def _having_in_hand(self, session_id: str, run: Ref) -> Generator[None]:
@@ -398,6 +409,16 @@ class Service:
     def _release(self, place: tuple[str, str], claim: _Claim) -> None:
         if self._claims.get(place) is claim:
             del self._claims[place]
+
+
+def _traced(record: SessionRecord) -> Attributes:
+    """What a turn's span tells: who is asked, in which conversation."""
+    told = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": record.backend,
+        "gen_ai.conversation.id": record.id,
+    }
+    return told | ({"gen_ai.request.model": record.model} if record.model else {})
 
 
 def _no_run(run_id: str) -> Refusal:

@@ -11,7 +11,7 @@ from actors.errors import ActorDied, Code, Refusal
 from clinvoker.api import anthropic, backends, docs, health, native, openai, openapi, runs, sessions
 from clinvoker.api import websocket as websockets
 from clinvoker.api.errors import render
-from clinvoker.api.guard import REQUEST_ID
+from clinvoker.api.guard import REQUEST_ID, ROUTE
 from clinvoker.backends.probe import Versions
 from clinvoker.chat.turn import Chats
 from clinvoker.http import quartfix
@@ -47,6 +47,7 @@ def _register_hooks(app: QuartTrio, metrics: Metrics) -> None:
     @app.after_request
     async def count(response: Response) -> Response:  # pyright: ignore[reportUnusedFunction]
         route = request.url_rule.rule if request.url_rule is not None else "none"
+        cast("dict[str, str]", request.scope)[ROUTE] = route
         metrics.count_request(route, request.method, response.status_code)
         return response
 

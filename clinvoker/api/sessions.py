@@ -138,8 +138,8 @@ def _filter() -> SessionFilter:
     for name in request.args:
         if name not in known:
             raise Refusal(Code.INVALID_REQUEST, f"{name} is no filter of sessions", param=name)
-    status = request.args.get("status", "")
-    if status and status not in get_args(SessionStatus):
+    status = request.args.get("status")
+    if status is not None and status not in get_args(SessionStatus):
         raise Refusal(
             Code.INVALID_REQUEST,
             f"status must be one of {', '.join(get_args(SessionStatus))}",
@@ -148,7 +148,7 @@ def _filter() -> SessionFilter:
     return SessionFilter(
         owner=caller(),
         backend=request.args.get("backend", ""),
-        status=status,
+        status=status or "",
         tag=request.args.get("tag", ""),
         q=request.args.get("q", ""),
         limit=_number("limit", 50, MOST),

@@ -68,6 +68,8 @@ Origin = Annotated[
     ),
 ]
 
+Endpoint = Annotated[str, _pattern(r"(https?://[^\s?#]+)?", "an http:// or https:// URL, or nothing")]
+
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of the configuration file."""
@@ -153,6 +155,12 @@ class SessionSettings(Table, frozen=True, kw_only=True):
     default_tags: tuple[Tag, ...] = ()
 
 
+class TelemetrySettings(Table, frozen=True, kw_only=True):
+    """`[telemetry]`: where traces go."""
+
+    otlp_endpoint: Endpoint = ""
+
+
 class LogSettings(Table, frozen=True, kw_only=True):
     """`[log]`: what is worth a line."""
 
@@ -172,5 +180,6 @@ class Settings(Table, frozen=True, kw_only=True):
     backends: Mapping[str, BackendSettings] = {}
     session: SessionSettings = SessionSettings()
     log: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     api_keys: tuple[Secret, ...] = ()
     config_file: str = ""

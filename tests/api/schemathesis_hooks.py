@@ -16,10 +16,12 @@ def map_body(context, body):
     name = "backend" if context.operation.path.startswith("/api/") else "model"
     if isinstance(body.get(name), str) and 0 < len(body[name]) <= 256:
         body[name] = "echo"
-    if isinstance(body.get("workdir"), str) and chance.random() < 0.9:
+    workdir = body.get("workdir")
+    if isinstance(workdir, str) and len(workdir) <= 4096 and chance.random() < 0.9:
         del body["workdir"]
     messages = body.get("messages")
-    if isinstance(messages, list) and messages and chance.random() < 0.8:
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if isinstance(last, dict) and last.get("role") == "user" and chance.random() < 0.8:
         messages[-1] = {"role": "user", "content": f"{len(messages)} words to say"}
     return body
 
