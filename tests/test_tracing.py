@@ -1,5 +1,6 @@
 """Traces, as a collector gets them: a fake one that takes OTLP by HTTP on loopback."""
 
+import json
 import sys
 import threading
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import trio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from trio_websocket import open_websocket_url
 
 from tests.support.daemon import ROOT, Daemon, become_true, scripted
 
@@ -154,6 +156,20 @@ async def test_the_runs_of_all_surfaces_are_in_their_requests_traces(daemon, col
         runs = await collector.wait("run", 1)
         assert request.id in {run.parent for run in runs}
         collector.spans.clear()
+
+
+async def test_the_runs_of_a_websocket_are_in_its_trace(daemon, collector):
+    headers = [(b"traceparent", f"00-{TRACE}-{PARENT}-01".encode())]
+    url = f"ws://127.0.0.1:{daemon.client.port}/api/v1/ws"
+    async with open_websocket_url(url, extra_headers=headers) as socket:
+        for ref in ("a", "b"):
+            await socket.send_message(
+                json.dumps({"op": "prompt", "ref": ref, "prompt": "x", "backend": "echo"})
+            )
+        runs = await collector.wait("run", 2)
+    [request] = await collector.wait("GET /api/v1/ws")
+    assert (request.trace, request.parent) == (TRACE, PARENT)
+    assert {run.parent for run in runs} == {request.id}
 
 
 async def test_failures_are_told_by_their_code(daemon, collector):

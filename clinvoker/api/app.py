@@ -51,6 +51,12 @@ def _register_hooks(app: QuartTrio, metrics: Metrics) -> None:
         metrics.count_request(route, request.method, response.status_code)
         return response
 
+    @app.before_websocket
+    async def name() -> None:  # pyright: ignore[reportUnusedFunction]
+        cast("dict[str, str]", websocket.scope)[ROUTE] = (
+            websocket.url_rule.rule if websocket.url_rule else "none"
+        )
+
 
 def _register_errors(app: QuartTrio, service: Service) -> None:
     @app.errorhandler(Refusal)

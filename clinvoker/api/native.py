@@ -41,6 +41,8 @@ Word = Annotated[str, Meta(max_length=256)]
 MAX_KEY = 256
 """Characters of an Idempotency-Key."""
 
+IDEMPOTENCY = Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header")
+
 
 class ImageRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A picture beside the prompt; in JSON, `data` is base64."""
@@ -119,7 +121,7 @@ def register(app: QuartTrio, service: Service) -> None:
         body=PromptRequest,
         answers=(PromptAnswer, Detached, DryRun),
         streams={SSE: Entry, NDJSON: Entry},
-        parameters=(Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header"),),
+        parameters=(IDEMPOTENCY,),
         refusals=(404, *TURN),
     )
     async def prompt() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
