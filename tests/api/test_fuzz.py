@@ -27,7 +27,11 @@ from tests.support.client import Client
 
 # What some readers take for the end of a line, and what ends one in SSE, more often than chance would have it.
 BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-TEXT = st.text(st.one_of(st.sampled_from(BREAKS + ':" \\\ufeff\0'), st.characters(exclude_categories=["Cs"])))
+# No `st.text`, which makes one alphabet of the two, in which the few are never drawn.
+TEXT = st.lists(
+    st.one_of(st.sampled_from(BREAKS + ':" \\\ufeff\0'), st.characters(exclude_categories=["Cs"])),
+    max_size=20,
+).map("".join)
 VALUE = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), TEXT),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXT, inner, max_size=3)),
