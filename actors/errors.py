@@ -3,6 +3,8 @@
 Whoever renders an error (HTTP status, event, log line) looks the code up; nobody invents a string.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -61,6 +63,18 @@ class Refusal(Exception):  # noqa: N818 - a no is an answer, not an error: the a
         self.message = message
         self.param = param
         self.retry_after = retry_after
+
+
+@contextmanager
+def within(place: str) -> Generator[None]:
+    """What is refused in the block is refused of this part of the request: `workdir` becomes `tasks[3].workdir`."""
+    try:
+        yield
+    except Refusal as refusal:
+        param = f"{place}.{refusal.param}" if refusal.param else place
+        named = refusal.param and refusal.message.startswith(refusal.param)
+        message = f"{place}.{refusal.message}" if named else f"{param}: {refusal.message}"
+        raise Refusal(refusal.code, message, param=param, retry_after=refusal.retry_after) from None
 
 
 class ActorDied(Exception):  # noqa: N818 - the field's word (pykka, OTP) for it

@@ -149,8 +149,10 @@ def _text_size(event: Event) -> int:
     match event:
         case Message(text=text) | Thinking(text=text):
             return len(text)
-        case ToolResult(output=text) | Complete(output=text) | Failed(message=text):
+        case ToolResult(output=text):
             return len(text)
+        case Complete(output=text) | Failed(message=text):
+            return len(text) + (0 if event.result is UNSET else len(bytes(event.result)))
         case ToolUse(input=value) | Permission(input=value):
             return len(repr(value))
         case _:

@@ -6,7 +6,7 @@ one `Complete` or one `Failed`. The shapes of the events' contents are those of 
 
 from typing import Any, ClassVar, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from actors.errors import Code, Refusal
 
@@ -124,6 +124,8 @@ class Failed(Struct, frozen=True):
     retry_after: float | UnsetType = UNSET
     param: str | UnsetType = UNSET
     """The field of the request at fault, where the agent found one."""
+    result: Raw | UnsetType = UNSET
+    """As in `Complete`: what became of a fan-out until it failed."""
 
 
 class Complete(Struct, frozen=True):
@@ -141,6 +143,8 @@ class Complete(Struct, frozen=True):
     output: str = ""
     denied: tuple[str, ...] = ()
     """Names of the tools that were refused leave in this turn."""
+    result: Raw | UnsetType = UNSET
+    """The whole result of a fan-out, JSON; filled in by the run, in its own last event."""
 
 
 def as_failed(refusal: Refusal) -> Failed:

@@ -3,7 +3,10 @@
 config    what can be configured
 daemon    the composition root: builds the tree, serves, drains
 service   what the surfaces call: checks a request, starts its run
-flows     what runs do: a turn
+calls     what a surface asks for; claims: the same request sent again is one run
+turns     how a turn is made ready and taken; flows: the turn itself
+fanout    runs of several turns: parallel, chain, compare
+worktrees git worktrees for tasks that must not touch the caller's checkout
 keeping   what runs and sessions keep in the store; follower: following a run from any point
 store     SQLite
 records   the agents' own records of conversations

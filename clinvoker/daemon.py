@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import closing
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -28,6 +29,7 @@ from clinvoker.api.app import make_app
 from clinvoker.api.dialects import Fault, error_body
 from clinvoker.api.guard import Guard, new_request_id
 from clinvoker.backends.choice import Backend, check, with_defaults
+from clinvoker.backends.environment import tool_environment
 from clinvoker.backends.registry import PROTOCOLS
 from clinvoker.config import BackendSettings, ConfigError, Settings
 from clinvoker.http.exchange import App
@@ -42,6 +44,7 @@ from clinvoker.service import Service
 from clinvoker.store import Database, Store, StoreClient, StoreLimits
 from clinvoker.tracing import OFF
 from clinvoker.watchdog import watch_actors
+from clinvoker.worktrees import Worktrees
 
 if TYPE_CHECKING:
     from clinvoker.otel import OpenTelemetry
@@ -92,9 +95,20 @@ async def _run(
     metrics = Metrics()
     observe = _observer(metrics)
     backends = _backends(settings, environ)
-    supervisor = _tree(settings, backends, database, instance, observe)
+    serial = itertools.count(1)
+
+    def marker() -> str:
+        return instance.marker(next(serial))
+
+    supervisor = _tree(settings, backends, database, marker, observe)
     refs = supervisor.refs
     tracing = _tracing(settings, environ)
+    worktrees = Worktrees(
+        Path(settings.state_dir, "worktrees"),
+        tool_environment(environ),
+        marker,
+        settings.server.kill_grace_secs,
+    )
     service = Service(
         settings,
         backends,
@@ -105,6 +119,7 @@ async def _run(
         runs=refs["runs"],
         observe=observe,
         tracing=tracing or OFF,
+        worktrees=worktrees,
     )
     app = Guard(cast("App", make_app(service, metrics)), settings, metrics.count_request)
 
@@ -124,6 +139,7 @@ async def _run(
     async with trio.open_nursery() as guarding:
         guarding.start_soon(keep_guardian, instance)
         guarding.start_soon(sweep_dead_instances)
+        guarding.start_soon(worktrees.remove_leftovers)
         async with trio.open_nursery() as serving:
             async with trio.open_nursery() as tending:
                 await tending.start(supervisor.run)
@@ -183,15 +199,11 @@ def _tree(
     settings: Settings,
     backends: Mapping[str, Backend],
     database: Database,
-    instance: Instance,
+    marker: Callable[[], str],
     observe: Observer,
 ) -> Supervisor:
     """The supervision tree; stopped from the bottom of this list to its top."""
     server = settings.server
-    serial = itertools.count(1)
-
-    def marker() -> str:
-        return instance.marker(next(serial))
 
     def pool(backend: Backend) -> Pool:
         limits = _pool_limits(backend.settings, server.kill_grace_secs)

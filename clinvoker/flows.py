@@ -1,15 +1,14 @@
-"""What runs do: plain functions over sessions, recorded event by event."""
+"""What runs do: a turn of a session, recorded event by event."""
 
 import math
 from contextlib import closing
 
 import trio
-from msgspec import UNSET, UnsetType
 
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ref
 from actors.messages import ApprovalMode, Leave, Permission, Prompt, Start
-from actors.run import Recorder
+from actors.recorder import Recorder
 from actors.runner import Announce, Approve
 from actors.session import Begin
 
@@ -25,7 +24,6 @@ async def take_turn(
     mode: ApprovalMode,
     *,
     queue: bool = False,
-    task: int | UnsetType = UNSET,
 ) -> None:
     """Run one turn of a session and record its events.
 
@@ -48,7 +46,7 @@ async def take_turn(
                 events = await anext(batches, None)
                 if events is None:
                     return
-                recorder.record(events, task)
+                recorder.record(events)
                 if not all(isinstance(event, Start) for event in events):
                     patience = limits.idle
                 elif math.isinf(patience):

@@ -1,10 +1,10 @@
 """What the actors keep in the store: a run's journal and a session's memory."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from actors.errors import Code, Refusal
@@ -28,8 +28,18 @@ from clinvoker.store import (
 )
 
 
+class _Turn:
+    """A turn that a run takes in a session, and what was said in it so far."""
+
+    def __init__(self, session: str, prompt: str) -> None:
+        self.session = session
+        self.prompt = prompt
+        self.begun = False
+        self.texts: list[str] = []
+
+
 class RunJournal:
-    """Keeps one run, and the turn it takes in a session (actors' port `Journal`).
+    """Keeps one run, and the turns it takes in sessions (actors' port `Journal`).
 
     A turn is stored when the agent has accepted it. What was refused before that is no turn, and not stored at all
     unless `begin` was called: its caller got the refusal as the answer.
@@ -40,12 +50,17 @@ class RunJournal:
     ) -> None:
         self._store = store
         self._run = run
-        self._prompt = prompt
         self._promised = promised
         """Whether the caller is answered with the run's id alone, so that it must be found whatever comes of it."""
         self._begun = False
-        self._turn = False
-        self._texts: list[str] = []
+        self._turns: dict[int | UnsetType, _Turn] = {}
+        """By task; a run that is one turn has it under UNSET."""
+        if run.session is not None:
+            self._turns[UNSET] = _Turn(run.session, prompt)
+
+    def expect(self, task: int, session: str, prompt: str) -> None:
+        """A task of the run is about to take a turn in a session that is kept."""
+        self._turns[task] = _Turn(session, prompt)
 
     async def begin(self) -> None:
         """Store the run before its first entry, for a caller who is answered before that."""
@@ -54,23 +69,22 @@ class RunJournal:
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Keep further entries; the last one of the run ends it."""
-        refused = not self._turn and isinstance(entries[0].content, Failed)
-        if refused and not self._promised:
+        first = entries[0]
+        refused = first.task is UNSET and isinstance(first.content, Failed)
+        if refused and not (self._begun or self._promised):
             return
-        takes_turn = not (self._turn or refused) and self._run.session is not None
         changes: list[Change] = []
         if not self._begun:
-            changes.append(BeginRun(self._run if takes_turn else replace(self._run, session=None)))
-        if takes_turn:
-            changes.append(AddTurn(self._turn_record()))
+            changes.append(BeginRun(replace(self._run, session=None) if refused else self._run))
+        for entry in entries:
+            changes.extend(self._turn_changes(entry))
         changes.append(batch(entries, self._run.backend, self._run.session or ""))
-        self._texts.append("".join(entry.content.text for entry in entries if type(entry.content) is Message))
         last = entries[-1]
         if last.task is UNSET and isinstance(last.content, Complete | Failed):
-            changes.extend(self._end(last.content, in_turn=self._turn or takes_turn))
+            status = "error" if isinstance(last.content, Failed) else "complete"
+            changes.append(FinishRun(self._run.id, status, time.time(), msgspec.json.encode(last.content)))
         await self._store.write(*changes)
         self._begun = True
-        self._turn = self._turn or takes_turn
 
     async def close(self, failed: Failed) -> None:
         """End what is stored of the run by this failure, if it is stored as going."""
@@ -86,31 +100,36 @@ class RunJournal:
         who = self._run.id, self._run.backend, self._run.session or ""
         return decode_entries(lines, seq, *who)
 
-    def _turn_record(self) -> TurnRecord:
-        session = self._run.session or ""
+    def _turn_changes(self, entry: Entry) -> Iterator[Change]:
+        """What an entry changes of the turn that it belongs to."""
+        turn = self._turns.get(entry.task)
+        if turn is None:
+            return
+        event = entry.content
+        if not turn.begun and not isinstance(event, Failed):
+            turn.begun = True
+            yield AddTurn(self._record(turn), sole=entry.task is UNSET)
+        if type(event) is Message:
+            turn.texts.append(event.text)
+        elif isinstance(event, Complete | Failed) and turn.begun:
+            yield self._end(turn, event)
+
+    def _record(self, turn: _Turn) -> TurnRecord:
         return TurnRecord(
-            session=session, number=0, run=self._run.id, prompt=self._prompt, started=time.time()
+            session=turn.session, number=0, run=self._run.id, prompt=turn.prompt, started=time.time()
         )
 
-    def _end(self, last: Complete | Failed, *, in_turn: bool) -> list[Change]:
-        now = time.time()
+    def _end(self, turn: _Turn, last: Complete | Failed) -> FinishTurn:
         failed = isinstance(last, Failed)
-        changes: list[Change] = []
-        if in_turn:
-            changes.append(
-                FinishTurn(
-                    self._run.session or "",
-                    self._run.id,
-                    now,
-                    output="".join(self._texts),
-                    code=last.code if failed else None,
-                    message=last.message if failed else "",
-                    usage=None if failed else last.token_usage,
-                )
-            )
-        outcome = msgspec.json.encode(last)
-        changes.append(FinishRun(self._run.id, "error" if failed else "complete", now, outcome))
-        return changes
+        return FinishTurn(
+            turn.session,
+            self._run.id,
+            time.time(),
+            output="".join(turn.texts),
+            code=last.code if failed else None,
+            message=last.message if failed else "",
+            usage=None if failed else last.token_usage,
+        )
 
 
 class SessionMemory:
@@ -144,3 +163,22 @@ class SessionMemory:
             return []
         turns = await self._store.turns(self._session.id)
         return [(turn.prompt, turn.output) for turn in turns if turn.ended is not None and turn.code is None]
+
+
+class PassingMemory:
+    """Remembers a session for as long as somebody has this in hand, and stores nothing (actors' port `Memory`)."""
+
+    def __init__(self) -> None:
+        self._conversation: str | None = None
+
+    async def conversation(self) -> str | None:
+        """Return the agent's own id of the conversation."""
+        return self._conversation
+
+    async def set_conversation(self, conversation: str) -> None:
+        """Remember the agent's own id of the conversation."""
+        self._conversation = conversation
+
+    async def history(self) -> list[tuple[str, str]]:
+        """Return nothing: what was said is not kept."""
+        return []

@@ -47,6 +47,7 @@ class Driver:
         self.name = name
         self.capabilities = capabilities
         self.flag_values = {"--level": FlagValue("low or high", "low|high")}
+        self.shared = True
 
 
 def backend(capabilities, **settings):

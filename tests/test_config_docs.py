@@ -67,7 +67,7 @@ def test_a_setting_without_a_default_is_shown_as_a_comment_in_backend(name):
     assert any(re.match(rf"# {key} = ", line) for key in unset for line in lines)
 
 
-@pytest.mark.parametrize("path", ["", "server", "backends.claude", "session", "log"])
+@pytest.mark.parametrize("path", ["", "server", "backends.claude", "session", "parallel", "log"])
 def test_every_key_has_a_comment_above_it_in_table(path):
     lines = tables_of(TEXT)[path]
     bare = [

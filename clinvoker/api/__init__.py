@@ -2,7 +2,7 @@
 
 app        all routes and the error handler
 guard      who may call: keys, Host, Origin
-native     prompts; runs, sessions, backends, websocket: the rest of /api/v1
+native     prompts; fanout, runs, sessions, backends, websocket: the rest of /api/v1
 openai     /openai/v1
 anthropic  /anthropic/v1
 health     /health and /metrics

@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 
 from actors.errors import ActorDied, Code, Refusal
-from clinvoker.api import anthropic, backends, docs, health, native, openai, openapi, runs, sessions
+from clinvoker.api import anthropic, backends, docs, fanout, health, native, openai, openapi, runs, sessions
 from clinvoker.api import websocket as websockets
 from clinvoker.api.errors import render
 from clinvoker.api.guard import REQUEST_ID, ROUTE
@@ -28,6 +28,7 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     quartfix.fix(app)
     app.url_map.merge_slashes = False  # a redirect is no answer to a program
     native.register(app, service)
+    fanout.register(app, service)
     backends.register(app, service, Versions())
     runs.register(app, service)
     sessions.register(app, service)

@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from actors.lease import Status
 from clinvoker.api.exchange import reply
 from clinvoker.api.operation import Operation
-from clinvoker.backends.probe import Versions, is_installed
+from clinvoker.backends.probe import Versions
 from clinvoker.service import Service
 
 
@@ -59,9 +59,7 @@ def register(app: QuartTrio, service: Service, versions: Versions) -> None:
 
 async def why_unavailable(service: Service, name: str) -> str:
     """Why no turn of this backend would find an agent now; empty if one would."""
-    status = await service.pools[name].ask(Status())
-    driver = service.backends[name].driver
-    return status.reason or ("" if is_installed(driver) else f"{driver.program} is not installed")
+    return await service.turns.why_unavailable(name)
 
 
 async def _describe(service: Service, versions: Versions, name: str) -> BackendInfo:

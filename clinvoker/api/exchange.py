@@ -4,16 +4,20 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import msgspec
+from msgspec import UNSET
 from quart import Response, has_websocket_context, request, websocket
 from quart_trio.wrappers import TrioResponse
 
 from actors.errors import Code, Refusal
-from actors.messages import Entry
+from actors.messages import Entry, Failed, as_refusal
 from clinvoker.api import frames
 from clinvoker.api.guard import CALLER, REQUEST_ID
 from clinvoker.follower import Follower
 from clinvoker.http.stream import streaming
 from clinvoker.service import Service
+
+MAX_KEY = 256
+"""Characters of an Idempotency-Key."""
 
 
 async def body() -> bytes:
@@ -28,6 +32,36 @@ async def body() -> bytes:
 def reply(value: object) -> Response:
     """A value as a JSON answer."""
     return Response(msgspec.json.encode(value), content_type="application/json")
+
+
+def idempotency_key() -> str:
+    """The key under which the request at hand may be sent again; empty without one."""
+    key = request.headers.get("idempotency-key", "")
+    if len(key) > MAX_KEY:
+        message = f"an Idempotency-Key has at most {MAX_KEY} characters"
+        raise Refusal(Code.INVALID_REQUEST, message, param="Idempotency-Key")
+    return key
+
+
+def framing(*, stream: bool, ndjson: bool) -> frames.Framing | None:
+    """How the answer is to be streamed, as the body asks or the Accept header; None for one JSON object."""
+    # Where the caller has no preference, the first of these.
+    accepted = request.accept_mimetypes.best_match(
+        ["application/json", "text/event-stream", "application/x-ndjson"]
+    )
+    if ndjson or accepted == "application/x-ndjson":
+        return frames.NDJSON
+    if stream or accepted == "text/event-stream":
+        return frames.SSE
+    return None
+
+
+async def first_page(follower: Follower) -> list[Entry]:
+    """The run's first entries; a run that never began is refused here, before any header has gone out."""
+    first = await anext(follower)
+    if first[0].task is UNSET and isinstance(first[0].content, Failed):
+        raise as_refusal(first[0].content)
+    return first
 
 
 def caller() -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from actors.messages import Entry, Failed
@@ -53,10 +53,18 @@ def unbroken(frames: bytes) -> bytes:
 
 def with_types(entries: list[Entry]) -> Iterable[Entry]:
     """The entries, errors with their type filled in."""
-    last = entries[-1]
-    if isinstance(last.content, Failed):
-        return [*entries[:-1], replace(last, content=typed(last.content))]
+    # A run of several turns may tell of errors anywhere, any other at its end.
+    if any(type(entry.content) is Failed for entry in (entries if _has_tasks(entries) else entries[-1:])):
+        return map(_with_type, entries)
     return entries
+
+
+def _has_tasks(entries: list[Entry]) -> bool:
+    return entries[0].task is not UNSET or entries[-1].task is not UNSET
+
+
+def _with_type(entry: Entry) -> Entry:
+    return replace(entry, content=typed(entry.content)) if isinstance(entry.content, Failed) else entry
 
 
 SSE = Framing(sse, "text/event-stream", SSE_HEARTBEAT)

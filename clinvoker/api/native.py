@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
@@ -22,13 +22,13 @@ from actors.messages import (
     Prompt,
     SandboxMode,
     Usage,
-    as_refusal,
 )
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, type_of
-from clinvoker.api.exchange import body, caller, reply, stream
+from clinvoker.api.exchange import body, caller, first_page, framing, idempotency_key, reply, stream
 from clinvoker.api.operation import NDJSON, SSE, TURN, Entries, Operation, Parameter
 from clinvoker.api.requests import check_text, decode
+from clinvoker.backends.choice import Backend
 from clinvoker.backends.probe import would_launch
 from clinvoker.config.settings import Model, Tag
 from clinvoker.follower import Follower
@@ -38,8 +38,7 @@ from clinvoker.service import PromptCall, Service, Started
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Word = Annotated[str, Meta(max_length=256)]
 
-MAX_KEY = 256
-"""Characters of an Idempotency-Key."""
+IDEMPOTENCY = Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header")
 
 IDEMPOTENCY = Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header")
 
@@ -130,19 +129,19 @@ def register(app: QuartTrio, service: Service) -> None:
         call = replace(
             to_call(asked),
             caller=caller(),
-            idempotency_key=_idempotency_key(),
+            idempotency_key=idempotency_key(),
             body_hash=hashlib.sha256(raw).digest(),
         )
         if asked.dry_run:
-            return reply(await _dry_run(service, call))
+            return reply(would_start(*await service.plan(call)))
         started = await service.start(call)
         run_id, session_id = started.identity.run_id, started.identity.session_id
         if asked.detach:
             return reply(Detached(run_id, session_id))
         follower = await service.follow(run_id, caller())
         current_request_stack().callback(follower.close)
-        first = await _first_page(follower)
-        frame = _frame(asked)
+        first = await first_page(follower)
+        frame = framing(stream=asked.stream, ndjson=asked.output_format == "stream-json")
         if frame is None:
             return reply(await _collect(started, first, follower, verbose=asked.verbose))
         return stream(service, follower, frame, first)
@@ -189,39 +188,10 @@ def to_call(asked: PromptRequest) -> PromptCall:
     )
 
 
-def _idempotency_key() -> str:
-    key = request.headers.get("idempotency-key", "")
-    if len(key) > MAX_KEY:
-        message = f"an Idempotency-Key has at most {MAX_KEY} characters"
-        raise Refusal(Code.INVALID_REQUEST, message, param="Idempotency-Key")
-    return key
-
-
-def _frame(asked: PromptRequest) -> frames.Framing | None:
-    """How the answer is to be streamed; None for one JSON object."""
-    # Where the caller has no preference, the first of these.
-    accepted = request.accept_mimetypes.best_match(
-        ["application/json", "text/event-stream", "application/x-ndjson"]
-    )
-    if asked.output_format == "stream-json" or accepted == "application/x-ndjson":
-        return frames.NDJSON
-    if asked.stream or accepted == "text/event-stream":
-        return frames.SSE
-    return None
-
-
-async def _dry_run(service: Service, call: PromptCall) -> DryRun:
-    backend, options = await service.plan(call)
+def would_start(backend: Backend, options: Options) -> DryRun:
+    """What a turn with these options would start."""
     launch = would_launch(backend.driver, options)
     return DryRun(True, backend.driver.name, options.model, options.workdir, launch.argv)  # noqa: FBT003
-
-
-async def _first_page(follower: Follower) -> list[Entry]:
-    """The run's first entries; a run that never began is refused here, before any header has gone out."""
-    first = await anext(follower)
-    if isinstance(first[0].content, Failed):
-        raise as_refusal(first[0].content)
-    return first
 
 
 async def _collect(

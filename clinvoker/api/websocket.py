@@ -12,7 +12,6 @@ from itertools import islice
 import msgspec
 import trio
 from msgspec import UNSET
-from msgspec.structs import replace
 from quart import Websocket, websocket
 from quart_trio import QuartTrio
 
@@ -30,13 +29,17 @@ from clinvoker.api.websocket_frames import (
     AttachFrame,
     CancelFrame,
     Cancelled,
+    ChainFrame,
+    CompareFrame,
     Detached,
     Ended,
     ErrorEvent,
+    ParallelFrame,
     PermissionFrame,
     PromptFrame,
     Ref,
-    prompt_call,
+    StartFrame,
+    call_of,
     read,
     ref_of,
 )
@@ -129,7 +132,7 @@ class RunSocket:
 
     async def _act(self, data: str | bytes) -> None:
         match read(data):
-            case PromptFrame() | AttachFrame() as frame:
+            case PromptFrame() | ParallelFrame() | ChainFrame() | CompareFrame() | AttachFrame() as frame:
                 self._open(frame)
             case CancelFrame() as frame:
                 run_id = frame.run_id or await self._run_under(frame.ref)
@@ -158,7 +161,7 @@ class RunSocket:
 
     # Following.
 
-    def _open(self, frame: PromptFrame | AttachFrame) -> None:
+    def _open(self, frame: StartFrame | AttachFrame) -> None:
         if len(self._opened) >= MAX_OPEN:
             message = f"a connection may have {MAX_OPEN} runs open"
             raise Refusal(Code.RATE_LIMITED, message)
@@ -166,14 +169,14 @@ class RunSocket:
         self._opened.append(opened)
         self._nursery.start_soon(self._run, frame, opened)
 
-    async def _run(self, frame: PromptFrame | AttachFrame, opened: Opened) -> None:
+    async def _run(self, frame: StartFrame | AttachFrame, opened: Opened) -> None:
         """Follow a run to its end."""
         try:
-            if isinstance(frame, PromptFrame):
-                follower = await self._begin(frame, opened)
-            else:
+            if isinstance(frame, AttachFrame):
                 opened.run_id = frame.run_id
                 follower = await self._service.follow(frame.run_id, self._caller, frame.after)
+            else:
+                follower = await self._begin(frame, opened)
             with closing(follower):
                 await self._relay(follower, frame.ref)
         except Exception as error:  # noqa: BLE001 - it ends this run's reader only, and the client is told
@@ -182,9 +185,8 @@ class RunSocket:
             self._opened.remove(opened)
             self._changed.announce()
 
-    async def _begin(self, frame: PromptFrame, opened: Opened) -> Follower:
-        call = replace(prompt_call(frame), caller=self._caller)
-        identity = (await self._service.start(call)).identity
+    async def _begin(self, frame: StartFrame, opened: Opened) -> Follower:
+        identity = (await self._service.start(call_of(frame, self._caller))).identity
         opened.run_id = identity.run_id
         self._changed.announce()
         if frame.detach:

@@ -3,6 +3,7 @@
 A client's are told apart by `op`:
 
     {"op": "prompt", "ref": "a", "prompt": "…", …}           the fields of `POST /prompt`; `ref` is the client's own word
+    {"op": "parallel" | "chain" | "compare", "ref": "a", …}   likewise
     {"op": "attach", "ref": "b", "run_id": "run_…", "after": 4}
     {"op": "cancel", "run_id": "run_…"}                      or, of a run that has told nothing yet, {"op", "ref"}
     {"op": "permission", "run_id": "run_…", "id": "p_1", "option": "allow"}
@@ -20,11 +21,14 @@ from typing import Annotated, cast
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from actors.errors import Code, Refusal
 from actors.messages import Failed
+from clinvoker.api.fanout_requests import ChainRequest, CompareRequest, ParallelRequest, to_fanout
 from clinvoker.api.native import PromptRequest, to_call
 from clinvoker.api.requests import decode
+from clinvoker.fanout import FanoutCall
 from clinvoker.service import PromptCall
 
 Word = Annotated[str, Meta(max_length=256)]
@@ -36,6 +40,30 @@ class PromptFrame(
     PromptRequest, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op", tag="prompt"
 ):
     """Start a run, and follow it."""
+
+    ref: Word
+
+
+class ParallelFrame(
+    ParallelRequest, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op", tag="parallel"
+):
+    """Start a run of many turns at once, and follow it."""
+
+    ref: Word
+
+
+class ChainFrame(
+    ChainRequest, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op", tag="chain"
+):
+    """Start a run of turns in order, and follow it."""
+
+    ref: Word
+
+
+class CompareFrame(
+    CompareRequest, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op", tag="compare"
+):
+    """Start a run of one turn on several backends, and follow it."""
 
     ref: Word
 
@@ -64,7 +92,10 @@ class PermissionFrame(Struct, frozen=True, forbid_unknown_fields=True, tag_field
     ref: Ref = UNSET
 
 
-Frame = PromptFrame | AttachFrame | CancelFrame | PermissionFrame
+StartFrame = PromptFrame | ParallelFrame | ChainFrame | CompareFrame
+"""Those that start a run."""
+
+Frame = StartFrame | AttachFrame | CancelFrame | PermissionFrame
 
 
 class Detached(Struct, frozen=True, tag_field="type", tag="detached"):
@@ -126,12 +157,14 @@ def ref_of(data: str | bytes) -> Ref:
         return UNSET
 
 
-def prompt_call(frame: PromptFrame) -> PromptCall:
-    """What a prompt asks for. Raises `Refusal` naming the field at fault."""
+def call_of(frame: StartFrame, caller: str) -> PromptCall | FanoutCall:
+    """What a frame asks to start. Raises `Refusal` naming the field at fault."""
     # A websocket streams, events in JSON: asking for that is no contradiction, asking for anything else is.
     if frame.dry_run:
-        raise Refusal(Code.UNSUPPORTED, "dry_run is for POST /prompt: here a prompt is run", param="dry_run")
+        raise Refusal(Code.UNSUPPORTED, "dry_run is for POST: here what is asked for is run", param="dry_run")
     if frame.output_format not in {"default", "stream-json"}:
-        message = "output_format is for POST /prompt: here all answers are streams of JSON"
+        message = "output_format is for POST: here all answers are streams of JSON"
         raise Refusal(Code.UNSUPPORTED, message, param="output_format")
-    return to_call(frame)
+    if isinstance(frame, PromptFrame):
+        return replace(to_call(frame), caller=caller)
+    return to_fanout(frame, caller)

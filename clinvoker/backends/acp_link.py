@@ -82,6 +82,8 @@ class AcpLink:
         self._commandless: set[str] = set()
         """Sessions whose agent said that it has no commands: with an empty list, perhaps before it is asked anything."""
         self._talks: dict[str, _Conversation] = {}
+        self._opening = trio.Lock()
+        """Gemini 0.61.0 locks its list of directories for each new session, and who meets the lock waits for seconds."""
 
     def feed(self, line: bytes) -> None:
         """Take one line of the agent's output."""
@@ -113,7 +115,8 @@ class AcpLink:
         talk = _Conversation(options.workdir, is_new=resume is None)
         params: dict[str, Any] = {"cwd": options.workdir, "mcpServers": []}
         if resume is None:
-            session = await self._new(params)
+            async with self._opening:
+                session = await self._new(params)
             conversation = session.session_id
             self._models = offers_models(session)
             self._tell()

@@ -50,5 +50,10 @@ def agent_environment(settings: BackendSettings, environ: Mapping[str, str], scr
     return {name: value for name, value in whole.items() if not _matches(name, WITHHELD)}
 
 
+def tool_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a program of the user's that is no agent."""
+    return {**{name: value for name, value in environ.items() if _matches(name, PASSED)}, **FIXED}
+
+
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)

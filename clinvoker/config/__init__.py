@@ -19,6 +19,7 @@ from .secret import Secret
 from .settings import (
     BackendSettings,
     LogSettings,
+    ParallelSettings,
     ServerSettings,
     SessionSettings,
     Settings,
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigError",
     "LogSettings",
     "Options",
+    "ParallelSettings",
     "Secret",
     "ServerSettings",
     "SessionSettings",

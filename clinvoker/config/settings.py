@@ -161,6 +161,16 @@ class TelemetrySettings(Table, frozen=True, kw_only=True):
     otlp_endpoint: Endpoint = ""
 
 
+class ParallelSettings(Table, frozen=True, kw_only=True):
+    """`[parallel]`: runs of several tasks."""
+
+    max_workers: Annotated[int, Meta(ge=1, le=1024)] = 3
+    max_parallel: Annotated[int, Meta(ge=1, le=1024)] = 64
+    max_tasks: Annotated[int, Meta(ge=1, le=4096)] = 256
+    fail_fast: bool = False
+    check_timeout_secs: Secs = 120
+
+
 class LogSettings(Table, frozen=True, kw_only=True):
     """`[log]`: what is worth a line."""
 
@@ -179,6 +189,7 @@ class Settings(Table, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     backends: Mapping[str, BackendSettings] = {}
     session: SessionSettings = SessionSettings()
+    parallel: ParallelSettings = ParallelSettings()
     log: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     api_keys: tuple[Secret, ...] = ()

@@ -75,10 +75,12 @@ class AddTurn(Change, frozen=True):
     """Begin a session's next turn (number `SessionRecord.turns + 1`, or 0); the session is `running` from here on."""
 
     turn: TurnRecord
+    sole: bool = True
+    """Whether the turn is all that its run does, which is then the session's run."""
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Make the change."""
-        turns.add_turn(connection, self.turn)
+        turns.add_turn(connection, self.turn, sole=self.sole)
 
 
 class FinishTurn(Change, frozen=True):

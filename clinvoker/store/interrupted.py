@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Raw
 from msgspec.json import Decoder, encode
 
 from actors.errors import Code
@@ -30,13 +31,17 @@ class _Text(msgspec.Struct):
     text: str
 
 
-class _Message(msgspec.Struct, array_like=True):
-    type: Literal["message"]
-    content: _Text
+class _Said(msgspec.Struct, array_like=True):
+    type: Literal["message", "complete", "error"]
+    content: Raw
+    timestamp: str
+    backend: str = ""
+    session_id: str = ""
 
 
 _decode = Decoder(_Last).decode
-_decode_message = Decoder(_Message).decode
+_decode_said = Decoder(_Said).decode
+_decode_text = Decoder(_Text).decode
 
 
 def interrupt_running(connection: sqlite3.Connection, now: float) -> int:
@@ -83,18 +88,27 @@ def _end(connection: sqlite3.Connection, key: int, run_id: str, failed: Failed, 
     line = encode(Line(failed.TYPE, failed, moment)) + b"\n"
     append_events(connection, run_id, seq, seq, line)
     finish_run(connection, run_id, "error", now, encode(failed))
-    turns = connection.execute("SELECT key FROM turns WHERE ended IS NULL AND run = ?", (run_id,)).fetchall()
-    for (turn,) in turns:
-        finish_turn(connection, turn, _said(connection, key), failed.code, failed.message, None, now)
+    turns = """
+        SELECT turns.key, sessions.id FROM turns JOIN sessions ON sessions.key = turns.session
+        WHERE turns.ended IS NULL AND turns.run = ?
+    """
+    for turn, session in connection.execute(turns, (run_id,)).fetchall():
+        finish_turn(connection, turn, _said(connection, key, session), failed.code, failed.message, None, now)
 
 
-def _said(connection: sqlite3.Connection, run: int) -> str:
-    """The answer so far of a run, by its key."""
+def _said(connection: sqlite3.Connection, run: int, session: str) -> str:
+    """The answer so far in the turn that a run, by its key, has in hand in a session."""
     texts: list[str] = []
     for (lines,) in connection.execute("SELECT lines FROM events WHERE run = ? ORDER BY last_seq", (run,)):
         for line in lines.splitlines():
             try:
-                texts.append(_decode_message(line).content.text)
+                said = _decode_said(line)
+                if said.session_id not in {"", session}:
+                    continue
+                if said.type == "message":
+                    texts.append(_decode_text(said.content).text)
+                elif said.session_id:  # an earlier turn of the run in this session has ended
+                    texts.clear()
             except (msgspec.MsgspecError, UnicodeError, RecursionError):
                 continue
     return "".join(texts)

@@ -89,7 +89,17 @@ def delete_session(connection: sqlite3.Connection, session_id: str) -> None:
 
 
 def delete_by_key(connection: sqlite3.Connection, key: int, session_id: str) -> None:
-    """Delete a session with its turns, runs and events."""
+    """Delete a session with its turns, runs and events, and the runs of several turns that took one of them here."""
+    # A fork has copies of turns whose runs were its parent's.
+    connection.execute(
+        """
+        DELETE FROM runs WHERE session IS NULL AND id IN (
+            SELECT turns.run FROM turns JOIN sessions ON sessions.key = turns.session
+            WHERE sessions.key = ? AND sessions.parent IS NULL
+        )
+        """,
+        (key,),
+    )
     delete_turns(connection, key)
     connection.execute("DELETE FROM runs WHERE session = ?", (session_id,))
     connection.execute("DELETE FROM sessions WHERE key = ?", (key,))

@@ -15,20 +15,21 @@ _usage = Decoder(Usage).decode
 _log = get_logger("clinvoker.store")
 
 
-def add_turn(connection: sqlite3.Connection, turn: TurnRecord) -> None:
+def add_turn(connection: sqlite3.Connection, turn: TurnRecord, *, sole: bool = True) -> None:
     """Begin a turn, once; the session is in use from here on. Refused unless it is the session's next.
 
-    Number 0 stands for whichever is the next.
+    Number 0 stands for whichever is the next. With `sole`, the turn's run becomes the session's.
     """
     row = connection.execute("SELECT key, turns FROM sessions WHERE id = ?", (turn.session,)).fetchone()
     if row is None:
         raise Refusal(Code.NOT_FOUND, f"no session {turn.session}", param="session_id")
     session, turns = row
     number = turn.number or turns + 1
-    again = "SELECT 1 FROM turns WHERE key IN (?, ?) AND run = ? AND prompt = ?"
+    # A run may take two turns with the same words: the moment tells them apart.
+    again = "SELECT 1 FROM turns WHERE key IN (?, ?) AND run = ? AND prompt = ? AND started = ?"
     last = turns if turn.number == 0 else number
     keys = session << TURN_BITS | last, turn_key(session, number)
-    if connection.execute(again, (*keys, turn.run, turn.prompt)).fetchone():
+    if connection.execute(again, (*keys, turn.run, turn.prompt, turn.started)).fetchone():
         return
     if number != turns + 1:
         raise Refusal(Code.STORAGE, f"turn {number} of session {turn.session} cannot follow turn {turns}")
@@ -36,7 +37,8 @@ def add_turn(connection: sqlite3.Connection, turn: TurnRecord) -> None:
         "INSERT INTO turns (key, session, run, prompt, started) VALUES (?, ?, ?, ?, ?)",
         (turn_key(session, number), session, turn.run, turn.prompt, turn.started),
     )
-    connection.execute("UPDATE runs SET session = ? WHERE id = ?", (turn.session, turn.run))
+    if sole:
+        connection.execute("UPDATE runs SET session = ? WHERE id = ?", (turn.session, turn.run))
     connection.execute(
         "UPDATE sessions SET turns = ?, status = 'running', updated = max(updated, ?) WHERE key = ?",
         (number, turn.started, session),

@@ -334,7 +334,6 @@ BAD = {
     "null": ("null", None, "invalid_request", None),
     "no op": ('{"ref":"r"}', "r", "invalid_request", "op"),
     "unknown op": ('{"op":"zap","ref":"r"}', "r", "invalid_request", "op"),
-    "op of a later issue": ('{"op":"parallel","ref":"r","tasks":[]}', "r", "invalid_request", "op"),
     "op of a wrong type": ('{"op":1,"ref":"r"}', "r", "invalid_request", "op"),
     "no ref": ('{"op":"prompt","prompt":"x"}', None, "invalid_request", "ref"),
     "ref of a wrong type": ('{"op":"prompt","prompt":"x","ref":1}', None, "invalid_request", "ref"),
