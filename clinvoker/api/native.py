@@ -40,8 +40,6 @@ Word = Annotated[str, Meta(max_length=256)]
 
 IDEMPOTENCY = Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header")
 
-IDEMPOTENCY = Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header")
-
 
 class ImageRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A picture beside the prompt; in JSON, `data` is base64."""
