@@ -9,6 +9,7 @@ serve: .venv/runtime
 
 test: .venv/test
 	$(BIN)/python -m tests.support.clis
+	$(BIN)/python -m tests.support.prometheus
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/test

@@ -15,6 +15,7 @@ backends  one file per agent protocol
 api       the HTTP surfaces
 http      the ground they stand on: hypercorn and quart-trio, made safe
 metrics   records to Prometheus series
+tracing   spans of requests, runs and turns; otel: sending them, an extra
 logs      records and events to lines
 cli       the command; keys: what it does with callers' keys
 """

@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
@@ -49,8 +49,12 @@ from clinvoker.policy import Policy
 from clinvoker.reload import Load, reload
 from clinvoker.service import Service
 from clinvoker.store import Database, Store, StoreClient, StoreLimits
+from clinvoker.tracing import OFF
 from clinvoker.watchdog import watch_actors
 from clinvoker.worktrees import Worktrees
+
+if TYPE_CHECKING:
+    from clinvoker.otel import OpenTelemetry
 
 _log = get_logger("clinvoker")
 
@@ -112,6 +116,7 @@ async def _run(
 
     supervisor = _tree(settings, backends, database, marker, observe, make_limiter)
     refs = supervisor.refs
+    tracing = _tracing(settings, environ)
     worktrees = Worktrees(
         Path(settings.state_dir, "worktrees"),
         tool_environment(environ),
@@ -127,6 +132,7 @@ async def _run(
         sessions=refs["sessions"],
         runs=refs["runs"],
         observe=observe,
+        tracing=tracing or OFF,
         worktrees=worktrees,
     )
     rates = Rates(refs["limiter"], service.budgets, settings)
@@ -161,7 +167,7 @@ async def _run(
                 tending.start_soon(_load_budgets, service.budgets)
                 start_server = partial(
                     serve,
-                    app,
+                    app if tracing is None else tracing.around(app),
                     sockets,
                     limits=_http_limits(settings),
                     shutdown_trigger=closed.wait,
@@ -177,6 +183,8 @@ async def _run(
                 await _drain(refs["limiter"], settings)
                 tending.cancel_scope.cancel()
             closed.set()
+        if tracing is not None:
+            await tracing.close()
         guarding.cancel_scope.cancel()
     _log.info("stopped")
 
@@ -193,6 +201,19 @@ def _backends(settings: Settings, environ: Mapping[str, str]) -> dict[str, Backe
                 where = settings.config_file or "configuration"
                 raise ConfigError(where, f"backends.{name}.{refusal.param}: {refusal.message}") from None
     return backends
+
+
+def _tracing(settings: Settings, environ: Mapping[str, str]) -> "OpenTelemetry | None":
+    """What sends traces, where that is configured. Raises `ConfigError` if the extra is not installed."""
+    if not settings.telemetry.otlp_endpoint:
+        return None
+    try:
+        from clinvoker.otel import OpenTelemetry  # noqa: PLC0415 - 0.2 s and 20 MB, for those who want it
+    except ImportError:
+        where = settings.config_file or "configuration"
+        message = "telemetry.otlp_endpoint: tracing needs `pip install clinvoker[otel]`"
+        raise ConfigError(where, message) from None
+    return OpenTelemetry(settings.telemetry.otlp_endpoint, environ)
 
 
 def _tree(

@@ -76,7 +76,7 @@ def _serves(settings: Settings, backend: str) -> bool:
 
 def _differing(before: Settings, after: Settings) -> Iterator[str]:
     """The keys that differ, as the file spells them; a backend as a whole."""
-    for table in ("server", "session", "log"):
+    for table in ("server", "session", "log", "telemetry"):
         old, new = asdict(getattr(before, table)), asdict(getattr(after, table))
         yield from (f"{table}.{key}" for key in old if old[key] != new[key])
     for name in sorted({*before.backends, *after.backends}):

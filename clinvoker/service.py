@@ -25,6 +25,7 @@ from clinvoker.fanout import FanoutCall, Fanouts
 from clinvoker.follower import Follower
 from clinvoker.keeping import RunJournal
 from clinvoker.store import RunRecord, SessionRecord, StoreClient
+from clinvoker.tracing import OFF, Tracing
 from clinvoker.turns import Ready, Turns
 from clinvoker.worktrees import Worktrees
 
@@ -46,6 +47,7 @@ class Service:
         runs: Ref,
         observe: Observer,
         worktrees: Worktrees | None = None,
+        tracing: Tracing = OFF,
     ) -> None:
         self.backends = backends
         self.pools = pools
@@ -63,9 +65,11 @@ class Service:
             pools=pools,
             sessions=sessions,
             budgets=self.budgets,
+            tracing=tracing,
         )
         self._fanouts = Fanouts(self.turns, worktrees)
         self._observe = observe
+        self._tracing = tracing
         self._claims = Claims()
         self.reconfigure(settings)
 
@@ -199,10 +203,14 @@ class Service:
     async def _run(self, call: PromptCall | FanoutCall, job: Job, claim: Claim | None) -> Started:
         identity = Identity(new_id("run"), job.session_id, job.backend, call.detach, call.caller)
         journal = self._journal(call, job, identity) if job.kept else None
+        asking = self._tracing.here()
 
         async def work(recorder: Recorder) -> None:
+            told = {"clinvoker.run_id": identity.run_id, "clinvoker.backend": identity.backend}
             try:
-                await job.work(recorder, Place(run.ref, journal))
+                with self._tracing.span("run", told, asking) as span:
+                    await job.work(recorder, Place(run.ref, journal))
+                    span.ended(recorder.outcome)
             finally:
                 # What was refused may be asked again under its key, unless the caller has the run to look at.
                 if claim is not None and not recorder.begun and not call.detach:

@@ -20,7 +20,7 @@ from actors.session import Description, End, Session
 from actors.supervisor import Find, Spawn
 from clinvoker.backends.choice import Backend, check, choose
 from clinvoker.backends.probe import is_installed
-from clinvoker.budget import Budgets
+from clinvoker.budget import Budgets, Meter
 from clinvoker.calls import PromptCall
 from clinvoker.config import Settings
 from clinvoker.flows import SessionEnded, take_turn
@@ -30,6 +30,7 @@ from clinvoker.logs import get_logger
 from clinvoker.policy import Policy
 from clinvoker.records import remove_records
 from clinvoker.store import Ambiguous, DeleteSession, ForkSession, SessionRecord, StoreClient
+from clinvoker.tracing import OFF, Attributes, Tracing
 
 _log = get_logger("clinvoker")
 
@@ -64,6 +65,7 @@ class Turns:
         pools: Mapping[str, Ref],
         sessions: Ref,
         budgets: Budgets,
+        tracing: Tracing = OFF,
     ) -> None:
         self.backends = backends
         self._budgets = budgets
@@ -72,6 +74,7 @@ class Turns:
         self._pools = pools
         self._sessions = sessions
         self._known = KnownSessions()
+        self._tracing = tracing
         self._opening = trio.Lock()
         self._in_hand: dict[str, set[Ref]] = {}
         """The runs that take a turn of a session now, or wait for it."""
@@ -161,21 +164,30 @@ class Turns:
             closing(await self._limiter.stream(Take(call.client or call.caller))) as permit,
         ):
             await permit.next()
+            span = self._tracing.span(f"invoke_agent {record.backend}", _traced(record))
             async with budget as meter:
-                for left in reversed(range(ATTEMPTS)):
-                    # What was checked may have become another directory while the turn waited.
-                    self.policy.still_work_in(call.caller, ready.record.options.workdir)
-                    session = await self._open(record, ready.memory)
-                    mode = record.options.approval_mode
-                    try:
-                        await take_turn(recorder, session, prompt, mode, queue=call.queue, meter=meter)
-                    except SessionEnded:
-                        if not left:
-                            raise
-                    else:
-                        break
+                with span as traced:
+                    await self._attempt(recorder, ready, record, prompt, meter)
+                    traced.ended(recorder.outcome)
             if options is None and isinstance(ready.memory, SessionMemory) and ready.memory.stored:
                 self._known.add(record)
+
+    async def _attempt(
+        self, recorder: Recorder, ready: Ready, record: SessionRecord, prompt: Prompt, meter: Meter
+    ) -> None:
+        """Take the turn, in a new session's actor if the one that is asked ends at that very moment."""
+        mode = record.options.approval_mode
+        for left in reversed(range(ATTEMPTS)):
+            # What was checked may have become another directory while the turn waited.
+            self.policy.still_work_in(ready.call.caller, ready.record.options.workdir)
+            session = await self._open(record, ready.memory)
+            try:
+                await take_turn(recorder, session, prompt, mode, queue=ready.call.queue, meter=meter)
+            except SessionEnded:
+                if not left:
+                    raise
+            else:
+                break
 
     def _audit(self, recorder: Recorder, ready: Ready, options: Options) -> None:
         """Who runs what; nothing of what is said."""
@@ -273,3 +285,13 @@ class Turns:
         for run in list(self._in_hand.get(session_id, ())):
             with suppress(ActorDied):
                 await run.ask(Cancel())
+
+
+def _traced(record: SessionRecord) -> Attributes:
+    """What a turn's span tells: who is asked, in which conversation."""
+    told = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": record.backend,
+        "gen_ai.conversation.id": record.id,
+    }
+    return told | ({"gen_ai.request.model": record.model} if record.model else {})

@@ -9,6 +9,8 @@ health     /health and /metrics
 exchange   what all handlers share: reading the request at hand, writing its answer
 requests   decoding a body, and naming the field at fault
 frames     writing events: SSE, NDJSON
+operation  what a route takes and gives, told beside it
+openapi    /openapi.json, made of that; schemas: of its types; docs: /docs, the same for people
 errors     the table from error codes to statuses and types
 dialects   an error's body in each API's own words
 """

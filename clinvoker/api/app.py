@@ -5,12 +5,13 @@ from typing import cast
 from quart import Response, has_websocket_context, request, websocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import WebsocketMismatch
 
 from actors.errors import ActorDied, Code, Refusal
-from clinvoker.api import anthropic, backends, fanout, health, native, openai, runs, sessions
+from clinvoker.api import anthropic, backends, docs, fanout, health, native, openai, openapi, runs, sessions
 from clinvoker.api import websocket as websockets
 from clinvoker.api.errors import render
-from clinvoker.api.guard import REQUEST_ID
+from clinvoker.api.guard import REQUEST_ID, ROUTE
 from clinvoker.backends.probe import Versions
 from clinvoker.chat.turn import Chats
 from clinvoker.http import quartfix
@@ -36,6 +37,8 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
     openai.register(app, chats)
     anthropic.register(app, chats)
     health.register(app, service, metrics)
+    docs.register(app)
+    openapi.register(app)
     _register_hooks(app, metrics)
     _register_errors(app, service)
     return app
@@ -45,8 +48,15 @@ def _register_hooks(app: QuartTrio, metrics: Metrics) -> None:
     @app.after_request
     async def count(response: Response) -> Response:  # pyright: ignore[reportUnusedFunction]
         route = request.url_rule.rule if request.url_rule is not None else "none"
+        cast("dict[str, str]", request.scope)[ROUTE] = route
         metrics.count_request(route, request.method, response.status_code)
         return response
+
+    @app.before_websocket
+    async def name() -> None:  # pyright: ignore[reportUnusedFunction]
+        cast("dict[str, str]", websocket.scope)[ROUTE] = (
+            websocket.url_rule.rule if websocket.url_rule else "none"
+        )
 
 
 def _register_errors(app: QuartTrio, service: Service) -> None:
@@ -72,6 +82,10 @@ def _register_errors(app: QuartTrio, service: Service) -> None:
                 if isinstance(error, MethodNotAllowed) and error.valid_methods:
                     response.headers["allow"] = ", ".join(sorted(error.valid_methods))
                 return response
+            case _ if isinstance(error, WebsocketMismatch):
+                return _error(
+                    Refusal(Code.INVALID_REQUEST, f"{request.path} is a websocket: ask for an upgrade")
+                )
             case _:
                 return _error(Refusal(Code.INVALID_REQUEST, error.description or error.name))
 

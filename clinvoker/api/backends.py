@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 
 from actors.lease import Status
 from clinvoker.api.exchange import reply
+from clinvoker.api.operation import Operation
 from clinvoker.backends.probe import Versions
 from clinvoker.service import Service
 
@@ -43,6 +44,7 @@ def register(app: QuartTrio, service: Service, versions: Versions) -> None:
     """Add the route."""
 
     @app.get("/api/v1/backends")
+    @Operation(summary="What is configured, installed and able to do what", answers=(BackendList,))
     async def backends() -> Response:  # pyright: ignore[reportUnusedFunction]
         described: dict[str, BackendInfo] = {}
 

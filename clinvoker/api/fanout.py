@@ -19,8 +19,10 @@ from clinvoker.api.fanout_requests import (
     ParallelRequest,
     to_fanout,
 )
-from clinvoker.api.native import DryRun, would_start
+from clinvoker.api.native import IDEMPOTENCY, DryRun, would_start
+from clinvoker.api.operation import NDJSON, SSE, TURN, Operation
 from clinvoker.api.requests import decode
+from clinvoker.fanout.results import ChainResult, CompareResult, ParallelResult
 from clinvoker.follower import Follower
 from clinvoker.http.stream import current_request_stack
 from clinvoker.service import Service
@@ -43,14 +45,38 @@ def register(app: QuartTrio, service: Service) -> None:
     """Add the routes."""
 
     @app.post("/api/v1/parallel")
+    @Operation(
+        summary="Many turns at once",
+        body=ParallelRequest,
+        answers=(ParallelResult, DetachedFanout, DryRunFanout),
+        streams={SSE: Entry, NDJSON: Entry},
+        parameters=(IDEMPOTENCY,),
+        refusals=(404, *TURN),
+    )
     async def parallel() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         return await _answer(service, ParallelRequest)
 
     @app.post("/api/v1/chain")
+    @Operation(
+        summary="Turns one after the other, each told what came before",
+        body=ChainRequest,
+        answers=(ChainResult, DetachedFanout, DryRunFanout),
+        streams={SSE: Entry, NDJSON: Entry},
+        parameters=(IDEMPOTENCY,),
+        refusals=(404, *TURN),
+    )
     async def chain() -> Response:  # pyright: ignore[reportUnusedFunction]
         return await _answer(service, ChainRequest)
 
     @app.post("/api/v1/compare")
+    @Operation(
+        summary="One prompt to several backends",
+        body=CompareRequest,
+        answers=(CompareResult, DetachedFanout, DryRunFanout),
+        streams={SSE: Entry, NDJSON: Entry},
+        parameters=(IDEMPOTENCY,),
+        refusals=(404, *TURN),
+    )
     async def compare() -> Response:  # pyright: ignore[reportUnusedFunction]
         return await _answer(service, CompareRequest)
 

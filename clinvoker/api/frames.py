@@ -23,19 +23,32 @@ class Framing(Struct, frozen=True):
 
 
 _encoder = msgspec.json.Encoder()
+_BREAKS = tuple((mark.encode(), b"\\u%04x" % ord(mark)) for mark in "\x85\u2028\u2029")
 
 
 def sse(entries: list[Entry]) -> bytes:
     """Frames of Server-Sent Events (WHATWG HTML, 9.2), numbered so that a reader can go on after any of them."""
     # JSON text holds no raw CR or LF, so an event is one `data` line.
-    return b"".join(
-        b"id: %d\ndata: %b\n\n" % (entry.seq, _encoder.encode(entry)) for entry in with_types(entries)
+    return unbroken(
+        b"".join(
+            b"id: %d\ndata: %b\n\n" % (entry.seq, _encoder.encode(entry)) for entry in with_types(entries)
+        )
     )
 
 
 def ndjson(entries: list[Entry]) -> bytes:
     """One event a line."""
-    return _encoder.encode_lines(list(with_types(entries)))
+    return unbroken(_encoder.encode_lines(list(with_types(entries))))
+
+
+def unbroken(frames: bytes) -> bytes:
+    """JSON in frames, escaped where a character ends a line to some readers, though not by SSE or NDJSON.
+
+    httpx's `iter_lines()` is one: it splits as Python's `str.splitlines` does. Such a character stands in strings alone.
+    """
+    for character, escaped in _BREAKS:
+        frames = frames.replace(character, escaped)
+    return frames
 
 
 def with_types(entries: list[Entry]) -> Iterable[Entry]:

@@ -31,6 +31,9 @@ REQUEST_ID = "clinvoker.request_id"
 """Where the scope of a request has its id, which its answer carries whoever gives it."""
 
 
+ROUTE = "clinvoker.route"
+"""Where the scope of a request has the rule of its path, once it has been looked up."""
+
 CALLER = "clinvoker.caller"
 """Where the scope of a request has who sends it: empty without keys, else what stands for the key."""
 

@@ -11,6 +11,7 @@ from actors.errors import Refusal
 from actors.supervisor import Count
 from clinvoker.api.backends import why_unavailable
 from clinvoker.api.exchange import reply
+from clinvoker.api.operation import Operation
 from clinvoker.metrics import Metrics
 from clinvoker.service import Service
 
@@ -56,6 +57,7 @@ def register(app: QuartTrio, service: Service, metrics: Metrics) -> None:
     began = time.monotonic()
 
     @app.get("/health")
+    @Operation(summary="How the daemon fares", answers=(Health,), needs_key=False)
     async def health() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         availabilities = [
             Availability(name, not await why_unavailable(service, name)) for name in service.pools
@@ -79,6 +81,7 @@ def register(app: QuartTrio, service: Service, metrics: Metrics) -> None:
     if service.settings.server.metrics_enabled:
 
         @app.get("/metrics")
+        @Operation(summary="Series for Prometheus", texts=("text/plain",))
         async def scrape() -> Response:  # pyright: ignore[reportUnusedFunction]
             return Response(metrics.render(), content_type="text/plain; version=0.0.4; charset=utf-8")
 

@@ -26,6 +26,7 @@ from actors.messages import (
 from clinvoker.api import frames
 from clinvoker.api.errors import Body, type_of
 from clinvoker.api.exchange import body, caller, client, first_page, framing, idempotency_key, reply, stream
+from clinvoker.api.operation import NDJSON, SSE, TURN, Entries, Operation, Parameter
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.choice import Backend
 from clinvoker.backends.probe import would_launch
@@ -36,6 +37,8 @@ from clinvoker.service import PromptCall, Service, Started
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Word = Annotated[str, Meta(max_length=256)]
+
+IDEMPOTENCY = Parameter("Idempotency-Key", "starts one run however often it is sent", Word, "header")
 
 
 class ImageRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +89,7 @@ class PromptAnswer(Struct, frozen=True):
     stop_reason: str | UnsetType = UNSET
     denied: tuple[str, ...] | UnsetType = UNSET
     error: Body | UnsetType = UNSET
-    events: list[Entry] | UnsetType = UNSET
+    events: Entries | UnsetType = UNSET
 
 
 class Detached(Struct, frozen=True):
@@ -110,6 +113,14 @@ def register(app: QuartTrio, service: Service) -> None:
     """Add the route."""
 
     @app.post("/api/v1/prompt")
+    @Operation(
+        summary="One turn",
+        body=PromptRequest,
+        answers=(PromptAnswer, Detached, DryRun),
+        streams={SSE: Entry, NDJSON: Entry},
+        parameters=(IDEMPOTENCY,),
+        refusals=(404, *TURN),
+    )
     async def prompt() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         asked = decode(raw, PromptRequest)

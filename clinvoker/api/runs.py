@@ -10,17 +10,25 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 
 from actors.errors import ActorDied, Code, Refusal
-from actors.messages import Complete, Failed
+from actors.messages import Complete, Entry, Failed
 from actors.run import Answer, Identify, Look
 from clinvoker.api import frames
 from clinvoker.api.errors import typed
 from clinvoker.api.exchange import body, caller, reply, stream
+from clinvoker.api.operation import NDJSON, SCHEMAS, SSE, Operation, Parameter
 from clinvoker.api.requests import decode
 from clinvoker.http.stream import current_request_stack
 from clinvoker.service import Service
 from clinvoker.store import RunRecord
 
 Word = Annotated[str, Meta(max_length=256)]
+DIGITS = 15
+"""Of the number of an event: beyond any run."""
+
+Seq = Annotated[int, Meta(ge=0, lt=10**DIGITS)]
+Outcome = Annotated[
+    Raw, Meta(extra_json_schema={"oneOf": [{"$ref": SCHEMAS + name} for name in ("Complete", "Failed")]})
+]
 
 
 class PermissionAnswer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,17 +46,42 @@ class RunInfo(Struct, frozen=True, omit_defaults=True):
     status: str
     began: float | UnsetType = UNSET
     ended: float | UnsetType = UNSET
-    outcome: Raw | UnsetType = UNSET
+    outcome: Outcome | UnsetType = UNSET
+
+
+class CancelAnswer(Struct, frozen=True):
+    """`POST /runs/{id}/cancel`: whether the run was still going."""
+
+    run_id: str
+    cancelled: bool
+
+
+class Answered(Struct, frozen=True):
+    """The answer to `POST /runs/{id}/permissions/{pid}`."""
+
+    run_id: str
+    id: str
+    option: str
 
 
 def register(app: QuartTrio, service: Service) -> None:
     """Add the routes."""
 
     @app.get("/api/v1/runs/<run_id>")
+    @Operation(summary="How a run stands, or ended", answers=(RunInfo,), refusals=(404,))
     async def get_run(run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         return reply(await _describe(service, run_id))
 
     @app.get("/api/v1/runs/<run_id>/events")
+    @Operation(
+        summary="A run's events: what was said is replayed, what is still said is followed",
+        streams={SSE: Entry, NDJSON: Entry},
+        parameters=(
+            Parameter("after", "number of the last event that the reader has", Seq),
+            Parameter("Last-Event-ID", "the same, as SSE clients send it by themselves", Seq, "header"),
+        ),
+        refusals=(404,),
+    )
     async def events(run_id: str) -> TrioResponse:  # pyright: ignore[reportUnusedFunction]
         follower = await service.follow(run_id, caller(), _after())
         current_request_stack().callback(follower.close)
@@ -56,10 +89,14 @@ def register(app: QuartTrio, service: Service) -> None:
         return stream(service, follower, frames.NDJSON if accepted == "application/x-ndjson" else frames.SSE)
 
     @app.post("/api/v1/runs/<run_id>/cancel")
+    @Operation(summary="Stop a run and its processes", answers=(CancelAnswer,), refusals=(404,))
     async def cancel(run_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return reply({"run_id": run_id, "cancelled": await service.cancel(run_id, caller())})
+        return reply(CancelAnswer(run_id, await service.cancel(run_id, caller())))
 
     @app.post("/api/v1/runs/<run_id>/permissions/<permission>")
+    @Operation(
+        summary="Answer an agent's question", body=PermissionAnswer, answers=(Answered,), refusals=(404,)
+    )
     async def permit(run_id: str, permission: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         answer = decode(await body(), PermissionAnswer)
         run = await service.live_run(run_id, caller())
@@ -68,16 +105,19 @@ def register(app: QuartTrio, service: Service) -> None:
         else:
             with suppress(ActorDied):
                 await run.ask(Answer(permission, answer.option))
-                return reply({"run_id": run_id, "id": permission, "option": answer.option})
+                return reply(Answered(run_id, permission, answer.option))
         raise Refusal(Code.NOT_FOUND, "the run has ended: nothing is asked any more", param="id")
 
 
 def _after() -> int:
     """The number of the last event that the reader has: `?after=`, else the header an SSE client sends by itself."""
-    param, text = "after", request.args.get("after")
-    if text is None:
-        param, text = "Last-Event-ID", request.headers.get("last-event-id", "0")
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):  # noqa: PLR2004 - beyond any run
+    told = {"after": request.args.get("after"), "Last-Event-ID": request.headers.get("last-event-id")}
+    numbers = [_number(param, text) for param, text in told.items() if text is not None]
+    return numbers[0] if numbers else 0
+
+
+def _number(param: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
         raise Refusal(Code.INVALID_REQUEST, f"{param} must be the number of an event", param=param)
     return int(text)
 

@@ -9,6 +9,7 @@ from quart_trio import QuartTrio
 from actors.errors import Code, Refusal
 from actors.messages import Usage
 from clinvoker.api.exchange import body, caller, reply
+from clinvoker.api.operation import Operation, Parameter
 from clinvoker.api.requests import decode
 from clinvoker.config.settings import Line, Tag
 from clinvoker.service import Service
@@ -68,6 +69,13 @@ class SessionList(Struct, frozen=True):
     offset: int
 
 
+class Deleted(Struct, frozen=True):
+    """`DELETE /sessions/{id}`: with its whole id."""
+
+    id: str
+    deleted: bool = True
+
+
 class SessionPatch(Struct, frozen=True, forbid_unknown_fields=True):
     """`PATCH /sessions/{id}`."""
 
@@ -79,6 +87,18 @@ def register(app: QuartTrio, service: Service) -> None:
     """Add the routes."""
 
     @app.get("/api/v1/sessions")
+    @Operation(
+        summary="Sessions, the most recently used first",
+        answers=(SessionList,),
+        parameters=(
+            Parameter("backend", "only those of this backend"),
+            Parameter("status", "only those that are so", SessionStatus),
+            Parameter("tag", "only those with this tag"),
+            Parameter("q", "only those with these words in prompts or answers"),
+            Parameter("limit", "how many, 50 without it", Annotated[int, Meta(ge=0, le=MOST)]),
+            Parameter("offset", "how many to pass over", Annotated[int, Meta(ge=0, le=2**31)]),
+        ),
+    )
     async def list_sessions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         page = await service.store.sessions(_filter())
         return reply(
@@ -86,12 +106,16 @@ def register(app: QuartTrio, service: Service) -> None:
         )
 
     @app.get("/api/v1/sessions/<session_id>")
+    @Operation(summary="A session with its turns", answers=(SessionAnswer,), refusals=(404,))
     async def get_session(session_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         record = await service.session(session_id, caller())
         turns = await service.store.turns(record.id)
         return reply(SessionAnswer(_info(record), [_turn(turn) for turn in turns]))
 
     @app.route("/api/v1/sessions/<session_id>", methods=["PATCH"])
+    @Operation(
+        summary="Change a session's title or tags", body=SessionPatch, answers=(SessionInfo,), refusals=(404,)
+    )
     async def patch_session(session_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         patch = decode(await body(), SessionPatch)
         record = await service.session(session_id, caller())
@@ -99,10 +123,12 @@ def register(app: QuartTrio, service: Service) -> None:
         return reply(_info(await service.session(record.id, caller())))
 
     @app.route("/api/v1/sessions/<session_id>", methods=["DELETE"])
+    @Operation(summary="End and forget a session", answers=(Deleted,), refusals=(404,))
     async def delete_session(session_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        return reply({"deleted": True, "id": await service.delete_session(session_id, caller())})
+        return reply(Deleted(await service.delete_session(session_id, caller())))
 
     @app.post("/api/v1/sessions/<session_id>/fork")
+    @Operation(summary="A new session with the same history", answers=(SessionInfo,), refusals=(404,))
     async def fork_session(session_id: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         return reply(_info(await service.fork_session(session_id, caller())))
 
@@ -112,8 +138,8 @@ def _filter() -> SessionFilter:
     for name in request.args:
         if name not in known:
             raise Refusal(Code.INVALID_REQUEST, f"{name} is no filter of sessions", param=name)
-    status = request.args.get("status", "")
-    if status and status not in get_args(SessionStatus):
+    status = request.args.get("status")
+    if status is not None and status not in get_args(SessionStatus):
         raise Refusal(
             Code.INVALID_REQUEST,
             f"status must be one of {', '.join(get_args(SessionStatus))}",
@@ -122,7 +148,7 @@ def _filter() -> SessionFilter:
     return SessionFilter(
         owner=caller(),
         backend=request.args.get("backend", ""),
-        status=status,
+        status=status or "",
         tag=request.args.get("tag", ""),
         q=request.args.get("q", ""),
         limit=_number("limit", 50, MOST),

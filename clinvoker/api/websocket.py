@@ -25,6 +25,7 @@ from clinvoker.api.errors import typed
 from clinvoker.api.exchange import caller, client
 from clinvoker.api.frames import with_types
 from clinvoker.api.guard import COUNT_AGAIN, CountAgain
+from clinvoker.api.operation import Operation
 from clinvoker.api.websocket_frames import (
     Answered,
     AttachFrame,
@@ -71,6 +72,7 @@ def register(app: QuartTrio, service: Service) -> None:
     """Add the route."""
 
     @app.websocket("/api/v1/ws")
+    @Operation(summary="Many runs over one websocket", refusals=(404,), status=101)
     async def serve() -> None:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         await websocket.accept()  # pyright: ignore[reportUnknownMemberType] - quart says `dict`
         runs = RunSocket(service, caller(), client(), websocket)

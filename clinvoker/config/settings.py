@@ -68,6 +68,8 @@ Origin = Annotated[
     ),
 ]
 
+Endpoint = Annotated[str, _pattern(r"(https?://[^\s?#]+)?", "an http:// or https:// URL, or nothing")]
+
 
 GopassPath = Annotated[
     str,
@@ -210,6 +212,12 @@ class SessionSettings(Table, frozen=True, kw_only=True):
     default_tags: tuple[Tag, ...] = ()
 
 
+class TelemetrySettings(Table, frozen=True, kw_only=True):
+    """`[telemetry]`: where traces go."""
+
+    otlp_endpoint: Endpoint = ""
+
+
 class ParallelSettings(Table, frozen=True, kw_only=True):
     """`[parallel]`: runs of several tasks."""
 
@@ -242,6 +250,7 @@ class Settings(Table, frozen=True, kw_only=True):
     parallel: ParallelSettings = ParallelSettings()
     log: LogSettings = LogSettings()
     keys: Mapping[str, KeySettings] = {}
+    telemetry: TelemetrySettings = TelemetrySettings()
     api_keys: tuple[Secret, ...] = ()
     keys_needed: bool = False
     config_file: str = ""

@@ -10,7 +10,7 @@ from .errors import ConfigError
 from .gopass import GOPASS_SHOW, gopass_keys
 from .overlay import parse
 from .secret import Secret
-from .settings import GopassPath, Host, LogLevel, Model, Port, Settings, Text
+from .settings import Endpoint, GopassPath, Host, LogLevel, Model, Port, Settings, Text
 
 ENVIRONMENT: Final = "environment"
 COMMAND_LINE: Final = "command line"
@@ -26,6 +26,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str | None = None
     log_level: str | None = None
 
+
+OTLP: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
+"""OpenTelemetry's own variable, which `telemetry.otlp_endpoint` stands for."""
 
 GOPASS: Final = "api_keys_gopass_path"
 
@@ -50,6 +53,8 @@ def from_environment(environ: Mapping[str, str], settings: Settings) -> dict[str
         variable = f"CLINVK_{name.upper()}"
         if text := environ.get(variable):
             _put(document, name, text, variable, ENVIRONMENT)
+    if text := environ.get(OTLP):
+        document["telemetry"] = {"otlp_endpoint": parse(text, Endpoint, OTLP, ENVIRONMENT)}
     models: dict[str, Any] = {}
     for backend in settings.backends:
         variable = f"CLINVK_{backend.upper().replace('-', '_')}_MODEL"

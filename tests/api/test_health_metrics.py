@@ -1,16 +1,23 @@
 """GET /health and GET /metrics: that what they tell is so, and that nobody can make them grow."""
 
+import json
 import re
+import socket
 import stat
+import subprocess
+from functools import partial
+from urllib.parse import quote
 
 import pytest
 import trio
 
 from clinvoker import __version__
 from clinvoker.metrics import Metrics
-from tests.api.support import eventually, prompt
+from tests.api.support import PROMPT, eventually, prompt
+from tests.support.client import Client
 from tests.support.daemon import SCRIPTED, Daemon, become_true, scripted
 from tests.support.oracle import look
+from tests.support.prometheus import NotInstallableError, ensure_installed
 
 pytestmark = pytest.mark.daemon
 
@@ -159,11 +166,15 @@ async def labelled(daemon):
     return {key for key in series if not key[0].startswith(("process", "spawn"))}
 
 
-async def test_a_thousand_random_paths_and_methods_add_no_series(own):
+async def test_a_thousand_random_paths_methods_models_and_backends_add_no_series(own):
     await own.client.call("BREW", "/coffee")
     await own.client.get("/api/v1/nothing")
     await prompt(own.client, prompt="x", backend="unknown")
     await own.client.call("POST", "/api/v1/runs/run_0/cancel")
+    chat = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+    await own.client.call("POST", "/openai/v1/chat/completions", chat)
+    await own.client.call("POST", "/anthropic/v1/messages", chat)
+    await own.client.get("/openai/v1/models/m")
     before = await labelled(own)
     paths = [f"GET /api/v1/{number}" for number in range(1000)]
     methods = [f"BREW{number} /coffee" for number in range(100)]
@@ -173,7 +184,99 @@ async def test_a_thousand_random_paths_and_methods_add_no_series(own):
     for number in range(20):
         await prompt(own.client, prompt="x", backend=f"b{number}", model=f"m{number}")
         await own.client.call("POST", f"/api/v1/runs/run_{number}/cancel")
+        chat = {"model": f"m{number}", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
+        await own.client.call("POST", "/openai/v1/chat/completions", chat)
+        await own.client.call("POST", "/anthropic/v1/messages", chat)
+        await own.client.get(f"/openai/v1/models/m{number}")
     assert await labelled(own) == before
+
+
+@pytest.fixture(scope="session")
+def prometheus():
+    """A real Prometheus."""
+    try:
+        return ensure_installed()
+    except NotInstallableError as reason:
+        pytest.skip(str(reason))
+
+
+async def test_promtool_finds_nothing_wrong_with_the_series(own, prometheus):
+    await prompt(own.client, prompt="x", backend="echo")
+    await prompt(own.client, prompt="{{exit:1}}", backend="scripted")
+    text = (await own.client.get("/metrics")).body
+    done = await trio.run_process(
+        [prometheus.promtool, "check", "metrics"],
+        stdin=text,
+        capture_stdout=True,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.slow
+async def test_a_real_prometheus_scrapes_the_daemon_with_a_key(tmp_path, prometheus):
+    key = "scraper"
+    with Daemon(tmp_path / "own", backends={"echo": {}}, env={"CLINVK_API_KEYS": f"other,{key}"}) as own:
+        for _ in range(3):
+            asked = {"prompt": "one two", "backend": "echo"}
+            assert (
+                await own.client.call("POST", PROMPT, asked, headers={"x-api-key": "wrong"})
+            ).status == 401
+            assert (await own.client.call("POST", PROMPT, asked, headers={"x-api-key": key})).status == 200
+        scrape = {
+            "job_name": "clinvoker",
+            "authorization": {"credentials": key},
+            "static_configs": [{"targets": [f"127.0.0.1:{own.client.port}"]}],
+        }
+        configuration = {
+            "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+            "scrape_configs": [scrape],
+        }
+        file = tmp_path / "prometheus.yml"
+        file.write_text(json.dumps(configuration))  # YAML, too
+        port = free_port()
+        command = [
+            prometheus.server,
+            f"--config.file={file}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        ]
+        with (tmp_path / "log").open("wb") as log:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(trio.run_process, command, stdout=log, stderr=log, check=False))
+                scraped = Client(port)
+
+                async def value(query):
+                    """What Prometheus says a query is; None before it knows."""
+                    try:
+                        answer = await scraped.get(f"/api/v1/query?query={quote(query)}")
+                    except OSError:
+                        return None
+                    found = answer.json["data"]["result"] if answer.status == 200 else []
+                    return float(found[0]["value"][1]) if found else None
+
+                async def counted():
+                    return await value('clinvoker_runs_total{backend="echo",outcome="complete"}') == 3
+
+                await eventually(counted, 20)
+                assert await value("up") == 1
+                assert (
+                    await value(
+                        'histogram_quantile(0.5, clinvoker_run_duration_seconds_bucket{backend="echo"})'
+                    )
+                    > 0
+                )
+                assert await value('clinvoker_requests_total{route="refused",status="401"}') == 3
+                nursery.cancel_scope.cancel()
+
+
+def free_port():
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 async def test_metrics_can_be_switched_off(tmp_path):

@@ -1,15 +1,19 @@
 """The paths of the surface, and what is done under each."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 from quart import Response, request
 from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
 from clinvoker.api.anthropic import models
 from clinvoker.api.anthropic.counting import estimate
+from clinvoker.api.anthropic.events import Message, StreamEvent
 from clinvoker.api.anthropic.messages import answer
-from clinvoker.api.anthropic.request import CountRequest
+from clinvoker.api.anthropic.request import CountRequest, MessagesRequest
 from clinvoker.api.exchange import body, reply
+from clinvoker.api.operation import SSE, TURN, Operation, Parameter
 from clinvoker.api.requests import decode
 from clinvoker.chat.turn import Chats
 
@@ -33,21 +37,45 @@ def register(app: QuartTrio, chats: Chats) -> None:
     """Add the routes."""
     backends = chats.service.backends
 
+    @Operation(
+        summary="Messages",
+        body=MessagesRequest,
+        answers=(Message,),
+        streams={SSE: StreamEvent},
+        refusals=(404, *TURN),
+    )
     async def messages() -> Response:
         return await answer(chats)
 
+    @Operation(
+        summary="About how many tokens a message has",
+        body=CountRequest,
+        answers=(TokenCount,),
+        refusals=(404,),
+    )
     async def count_tokens() -> Response:
         asked = decode(await body(), CountRequest)
         models.resolve(backends, asked.model)
         return reply(TokenCount(estimate(asked)))
 
+    @Operation(
+        summary="The backends, as models",
+        answers=(models.ModelList,),
+        parameters=(
+            Parameter("limit", "how many, 20 without it", Annotated[int, Meta(ge=1, le=models.MOST)]),
+            Parameter("after_id", "only those after this one"),
+            Parameter("before_id", "only those before this one"),
+        ),
+    )
     async def model_list() -> Response:
         limit, after, before = (request.args.get(name) for name in ("limit", "after_id", "before_id"))
         return reply(models.page(backends, _limit(limit), after, before))
 
+    @Operation(summary="A model", answers=(models.ModelInfo,), refusals=(404,))
     async def model(name: str) -> Response:
         return reply(models.info(backends, name))
 
+    @Operation(summary="Where this API is", answers=(Welcome,))
     async def welcome() -> Response:
         return reply(Welcome())
 

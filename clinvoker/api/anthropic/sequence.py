@@ -18,6 +18,7 @@ from clinvoker.api.anthropic import events as wire
 from clinvoker.api.anthropic.events import StreamEvent
 from clinvoker.api.dialects import anthropic_error
 from clinvoker.api.errors import fault_of
+from clinvoker.api.frames import unbroken
 
 SIGNATURE = b64encode(b"clinvoker").decode()
 """Clients send a signature back unread, and we read none: the agent knows itself what it thought."""
@@ -125,7 +126,9 @@ def tokens(usage: Usage) -> wire.Tokens:
 
 def frames(events: Iterable[StreamEvent]) -> bytes:
     """Events as they go out: without its `event:` line the official SDKs see none of them."""
-    return b"".join(b"event: %b\ndata: %b\n\n" % (event.TYPE, _encoder.encode(event)) for event in events)
+    return unbroken(
+        b"".join(b"event: %b\ndata: %b\n\n" % (event.TYPE, _encoder.encode(event)) for event in events)
+    )
 
 
 def whole(events: Iterable[StreamEvent]) -> wire.Message:

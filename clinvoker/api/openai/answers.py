@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actors.messages import Complete, Usage
+from clinvoker.api.frames import unbroken
 
 FinishReason = Literal["stop", "length", "content_filter"]
 
@@ -119,7 +120,7 @@ def finish_reason(complete: Complete) -> FinishReason:
 
 def frame(value: Any) -> bytes:  # noqa: ANN401 - whatever has a JSON form
     """An event of a stream: no `id:`, which makes the SDKs' parsers stumble over what comes after a comment."""
-    return b"data: %b\n\n" % _encoder.encode(value)
+    return unbroken(b"data: %b\n\n" % _encoder.encode(value))
 
 
 _encoder = msgspec.json.Encoder()

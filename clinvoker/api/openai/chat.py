@@ -30,6 +30,7 @@ from clinvoker.api.openai.asking import asked_of, refuse_tools, schema_of
 from clinvoker.api.openai.messages import chat_of
 from clinvoker.api.openai.requests import ChatRequest
 from clinvoker.api.openai.streams import failing, headers_of, hold, opened, streamed
+from clinvoker.api.operation import SSE, TURN, Operation
 from clinvoker.api.requests import decode
 from clinvoker.chat.asked import Asked
 from clinvoker.chat.reading import Reply
@@ -43,6 +44,14 @@ def register(app: QuartTrio, chats: Chats) -> None:
     """Add the route."""
 
     @app.post("/openai/v1/chat/completions")
+    @Operation(
+        summary="Chat completions",
+        body=ChatRequest,
+        answers=(ChatCompletion,),
+        streams={SSE: Chunk},
+        last_data="[DONE]",
+        refusals=(404, *TURN),
+    )
     async def chat_completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         told = decode(raw, ChatRequest)

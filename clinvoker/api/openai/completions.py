@@ -18,6 +18,7 @@ from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.chat import begin
 from clinvoker.api.openai.requests import CompletionRequest
 from clinvoker.api.openai.streams import failing, headers_of, opened, streamed
+from clinvoker.api.operation import SSE, TURN, Operation
 from clinvoker.api.requests import check_text, decode
 from clinvoker.chat.conversation import Said, make_chat
 from clinvoker.chat.reading import Reply
@@ -48,6 +49,14 @@ def register(app: QuartTrio, chats: Chats) -> None:
     """Add the route."""
 
     @app.post("/openai/v1/completions")
+    @Operation(
+        summary="Text completions, the legacy kind",
+        body=CompletionRequest,
+        answers=(Completion,),
+        streams={SSE: Completion},
+        last_data="[DONE]",
+        refusals=(404, *TURN),
+    )
     async def completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         told = decode(raw, CompletionRequest)

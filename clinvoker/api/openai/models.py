@@ -8,6 +8,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from clinvoker.api.exchange import reply
+from clinvoker.api.operation import Operation
 from clinvoker.chat.models import listed, resolve
 from clinvoker.service import Service
 
@@ -33,10 +34,12 @@ def register(app: QuartTrio, service: Service) -> None:
     created = int(time.time())
 
     @app.get("/openai/v1/models")
+    @Operation(summary="The backends, as models", answers=(ModelList,))
     async def openai_models() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         return reply(ModelList([ModelInfo(name, created) for name in listed(service.backends)]))
 
     @app.get("/openai/v1/models/<path:model>")
+    @Operation(summary="A model", answers=(ModelInfo,), refusals=(404,))
     async def openai_model(model: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         resolve(service.backends, model)
         return reply(ModelInfo(model, created))

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import AsyncIterator
+from typing import Annotated
 
+from msgspec import Meta
 from msgspec.structs import replace
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -21,18 +23,19 @@ from clinvoker.api.openai.responses_request import (
     refuse_tools,
     schema_of,
 )
-from clinvoker.api.openai.responses_stream import ResponseEvents, frames
+from clinvoker.api.openai.responses_stream import ResponseEvents, Written, frames
 from clinvoker.api.openai.streams import headers_of, hold
+from clinvoker.api.operation import SSE, TURN, Operation, Parameter
 from clinvoker.api.requests import decode
 from clinvoker.chat.asked import Asked
 from clinvoker.chat.reading import Reply
 from clinvoker.chat.turn import Chats
 from clinvoker.http.stream import streaming
 
-SSE = "text/event-stream"
-
-MOST_DIGITS = 16
+MOST_DIGITS = 15
 """Of the number of an event."""
+
+Seq = Annotated[int, Meta(ge=0, lt=10**MOST_DIGITS)]
 
 
 def register(app: QuartTrio, chats: Chats) -> None:
@@ -40,6 +43,13 @@ def register(app: QuartTrio, chats: Chats) -> None:
     service = chats.service
 
     @app.post("/openai/v1/responses")
+    @Operation(
+        summary="Responses",
+        body=ResponsesRequest,
+        answers=(ResponseAnswer,),
+        streams={SSE: Written},
+        refusals=(404, *TURN),
+    )
     async def responses() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         told = decode(raw, ResponsesRequest)
@@ -57,14 +67,26 @@ def register(app: QuartTrio, chats: Chats) -> None:
         return _answer(events.response, reply)
 
     @app.get("/openai/v1/responses/<response>")
+    @Operation(
+        summary="A response, as far as it has come",
+        answers=(ResponseAnswer,),
+        streams={SSE: Written},
+        parameters=(
+            Parameter("stream", "`true`: its events, from the first on"),
+            Parameter("starting_after", "number of the last event that the reader has", Seq),
+        ),
+        refusals=(404,),
+    )
     async def get_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        after = _starting_after()
         if request.args.get("stream", "").lower() == "true":
             patience = service.settings.server.heartbeat_secs
-            told = await retold(service, run_of(response), caller(), _starting_after(), patience)
+            told = await retold(service, run_of(response), caller(), after, patience)
             return streaming(told, SSE)
         return answer_json(await look(service, run_of(response), caller()))
 
     @app.post("/openai/v1/responses/<response>/cancel")
+    @Operation(summary="Stop a response", answers=(ResponseAnswer,), refusals=(404,))
     async def cancel_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         await service.cancel(run_of(response), caller())
         return answer_json(await look(service, run_of(response), caller(), to_end=True))
@@ -108,7 +130,7 @@ def _starting_after() -> int:
     text = request.args.get("starting_after", "")
     if not text:
         return -1
-    if not (text.isascii() and text.isdecimal() and len(text) < MOST_DIGITS):
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
         message = "starting_after must be the number of an event"
         raise Refusal(Code.INVALID_REQUEST, message, param="starting_after")
     return int(text)

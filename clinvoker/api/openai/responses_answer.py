@@ -99,7 +99,7 @@ class TextFormat(Struct, frozen=True):
     type: str = "text"
 
 
-class TextConfig(Struct, frozen=True):
+class AnswerTextConfig(Struct, frozen=True):
     """How the text was to be."""
 
     format: TextFormat = TextFormat()
@@ -126,7 +126,7 @@ class ResponseAnswer(Struct, frozen=True, kw_only=True):
     reasoning: ReasoningConfig = ReasoningConfig()
     store: bool = True
     temperature: float | None = None
-    text: TextConfig = TextConfig()
+    text: AnswerTextConfig = AnswerTextConfig()
     tool_choice: str = "auto"
     tools: tuple[()] = ()
     top_p: float | None = None

@@ -6,6 +6,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from actors.messages import Complete, Event, Failed, Message, Thinking
+from clinvoker.api.frames import unbroken
 from clinvoker.api.openai.responses_answer import (
     OutputItem,
     OutputMessage,
@@ -134,7 +135,9 @@ class ResponseEvents:
 def frames(written: list[Written], after: int = -1) -> bytes:
     """The frames of those events that come after this number."""
     told = [each for each in written if each["sequence_number"] > after]
-    return b"".join(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.encode(each)) for each in told)
+    return unbroken(
+        b"".join(b"event: %b\ndata: %b\n\n" % (each["type"].encode(), json.encode(each)) for each in told)
+    )
 
 
 def _item(item: Open, status: Any) -> OutputItem:  # noqa: ANN401 - one of two literals
