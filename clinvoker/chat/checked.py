@@ -56,7 +56,7 @@ class CheckedRun:
                 _as_answer(text, first.complete) if fault is None else await self._repaired(first, fault)
             )
             # What the client knows of: its own message, and the right answer.
-            self._chats.file(self._asked, self._run.identity.session_id, self._answer.text)
+            await self._chats.file(self._asked, self._run.identity.session_id, self._answer.text)
         return self._answer
 
     def __aiter__(self) -> AsyncIterator[list[Event]]:

@@ -16,7 +16,7 @@ from clinvoker.follower import Follower
 STOP_SEQUENCE = "stop_sequence"
 """Why an answer ended that was cut."""
 
-End = Callable[[Complete], None]
+End = Callable[[Complete], Awaitable[None]]
 
 
 class Answer(Struct, frozen=True):
@@ -172,7 +172,7 @@ class ChatRun:
                 await self._cancel()
                 return events
         if isinstance(last, Complete):
-            self._ended(last)
+            await self._ended(last)
         return events
 
     def _cut(self, stopping: StopFilter, events: list[Event]) -> list[Event]:

@@ -99,6 +99,14 @@ MIGRATIONS = (
         prompt, output, content = '', columnsize = 0, tokenize = 'unicode61 remove_diacritics 2'
     );
     """,  # noqa: S608 - a constant
+    """
+    CREATE TABLE filings (
+        hash BLOB PRIMARY KEY,
+        session INTEGER NOT NULL REFERENCES sessions (key) ON DELETE CASCADE,
+        turns INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX filings_by_session ON filings (session);
+    """,
 )
 
 VERSION = len(MIGRATIONS)
