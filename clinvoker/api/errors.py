@@ -43,6 +43,10 @@ TABLE: dict[Code, tuple[int, str]] = {
 }
 
 
+STAYS = frozenset({Code.NOT_INSTALLED, Code.NOT_LOGGED_IN})
+"""What a retry does not help: somebody has to do something. The SDKs would try a 503 again."""
+
+
 class Body(Struct, frozen=True):
     """The inside of an error answer. `retry_after` (seconds) is for failed turns; a refusal has a header for it."""
 
@@ -76,7 +80,7 @@ def render(refusal: Refusal, path: str = "", request_id: str = "") -> tuple[int,
         headers["www-authenticate"] = "Bearer"
     if refusal.retry_after is not None:
         headers["retry-after"] = str(max(1, round(refusal.retry_after)))
-    if isinstance(refusal, ActedRefusal):
+    if isinstance(refusal, ActedRefusal) or refusal.code in STAYS:
         headers["x-should-retry"] = "false"
     status, body = error_body(fault_of(refusal.code, refusal.message, refusal.param), path, request_id)
     return status, json.encode(body), headers
