@@ -1,6 +1,7 @@
 """What every surface's handlers share: reading the request at hand, and writing the answer to it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from math import inf
 from typing import cast
 
 import msgspec
@@ -11,8 +12,10 @@ from quart_trio.wrappers import TrioResponse
 from actors.errors import Code, Refusal
 from actors.messages import Entry, Failed, as_refusal
 from clinvoker.api import frames
+from clinvoker.api.errors import render
 from clinvoker.api.guard import CALLER, CLIENT, REQUEST_ID
 from clinvoker.follower import Follower
+from clinvoker.http.exchange import CutShort
 from clinvoker.http.stream import streaming
 from clinvoker.service import Service
 
@@ -101,3 +104,36 @@ async def _frames(follower: Follower, frame: frames.Frame, first: list[Entry] | 
         yield frame(first)
     async for page in follower:
         yield frame(page)
+
+
+async def reply_in_time(
+    service: Service,
+    answer: Callable[[float], Awaitable[object | None]],
+    headers: Mapping[str, str],
+) -> Response:
+    """A JSON answer that may take long: `answer` returns it, or None if it is not there in so many seconds.
+
+    After `heartbeat_secs` status 200 goes out, and blanks, which JSON allows before a value: nobody on the way takes the
+    connection for dead. An error after that is told in the body, which is then cut, so that no client takes it for an
+    answer. Raises `Refusal` before.
+    """
+    beat = service.settings.server.heartbeat_secs
+    value = await answer(beat)
+    if value is None:
+        late = _late(answer, request.path, request_id())
+        return streaming(late, "application/json", headers, heartbeat=b" ", heartbeat_s=beat)
+    response = reply(value)
+    response.headers.update(headers)
+    return response
+
+
+async def _late(
+    answer: Callable[[float], Awaitable[object | None]], path: str, request_id: str
+) -> AsyncIterator[bytes]:
+    yield b" "
+    try:
+        value = await answer(inf)
+    except Refusal as refusal:
+        yield render(refusal, path, request_id)[1]
+        raise CutShort from None
+    yield msgspec.json.encode(value)

@@ -1,8 +1,10 @@
 """A reply that satisfies a JSON Schema, from an agent that was only told so: checked, and corrected once if need be."""
 
 from collections.abc import AsyncIterator
+from math import inf
 from typing import TYPE_CHECKING, Any
 
+import trio
 from msgspec.structs import replace
 
 from actors.errors import Code
@@ -28,6 +30,7 @@ class CheckedRun:
         self._run = run
         self._schema = schema
         self._closed = False
+        self._first: Answer | None = None
         self._answer: Answer | None = None
         self._told = False
 
@@ -38,25 +41,20 @@ class CheckedRun:
 
     async def opening(self, patience: float) -> None:
         """Wait for the answer: there is nothing to be heard before."""
-        del patience
-        await self.collect()
+        await self.collect(patience)
 
     async def more(self, patience: float) -> bool:
         """Wait for the answer, too."""
-        await self.opening(patience)
-        return True
+        return await self.collect(patience) is not None
 
-    async def collect(self) -> Answer:
-        """The answer, once it satisfies the schema. Raises `Refusal`."""
-        if self._answer is None:
-            first = await self._run.collect()
-            text = json_of(first.text)
-            fault = fault_of(text, self._schema)
-            self._answer = (
-                _as_answer(text, first.complete) if fault is None else await self._repaired(first, fault)
-            )
-            # What the client knows of: its own message, and the right answer.
-            self._chats.file(self._asked, self._run.identity.session_id, self._answer.text)
+    async def collect(self, patience: float = inf) -> Answer | None:
+        """The answer, once it satisfies the schema (`Reply`)."""
+        deadline = trio.current_time() + patience
+        while self._answer is None:
+            answer = await self._run.collect(deadline - trio.current_time())
+            if answer is None:
+                return None
+            await self._check(answer)
         return self._answer
 
     def __aiter__(self) -> AsyncIterator[list[Event]]:
@@ -67,23 +65,30 @@ class CheckedRun:
             raise StopAsyncIteration
         answer = await self.collect()
         self._told = True
-        return list(answer.events)
+        return list(answer.events) if answer is not None else []
 
-    async def _repaired(self, first: Answer, fault: str) -> Answer:
-        chat = self._asked.chat
-        said = (*chat.history, chat.newest, Said("assistant", first.text))
-        again = replace(chat, history=said, newest=Said("user", repair(fault)))
-        self._run = await self._chats.follow_up(replace(self._asked, chat=again))
-        if self._closed:
-            self._run.close()
-        second = await self._run.collect()
-        text = json_of(second.text)
-        still = fault_of(text, self._schema)
-        if still is not None:
-            message = f"the agent's answer does not satisfy the schema, even when told so: {still}"
+    async def _check(self, answer: Answer) -> None:
+        """Take the answer, or have it corrected once. Raises `Refusal`."""
+        text = json_of(answer.text)
+        fault = fault_of(text, self._schema)
+        if fault is None:
+            usage = answer.complete.token_usage
+            if self._first is not None:
+                usage = _sum(self._first.complete.token_usage, usage)
+            self._answer = _as_answer(text, replace(answer.complete, token_usage=usage))
+            # What the client knows of: its own message, and the right answer.
+            await self._chats.file(self._asked, self._run.identity.session_id, text)
+        elif self._first is None:
+            self._first = answer
+            chat = self._asked.chat
+            said = (*chat.history, chat.newest, Said("assistant", answer.text))
+            again = replace(chat, history=said, newest=Said("user", repair(fault)))
+            self._run = await self._chats.follow_up(replace(self._asked, chat=again))
+            if self._closed:
+                self._run.close()
+        else:
+            message = f"the agent's answer does not satisfy the schema, even when told so: {fault}"
             raise ActedRefusal(Code.BACKEND_ERROR, message)
-        usage = _sum(first.complete.token_usage, second.complete.token_usage)
-        return _as_answer(text, replace(second.complete, token_usage=usage))
 
 
 def _as_answer(text: str, complete: Complete) -> Answer:

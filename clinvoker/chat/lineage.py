@@ -1,25 +1,20 @@
 """Which session has had exactly this conversation so far: how callers who send it all each time reach a warm agent.
 
 A session is filed under what a caller will send with the next message: the hash of all that was said, and, where the
-client names its conversations, that name with the hash of what the user said. A turn takes the session out, and files
-it anew when it ended well: a conversation that branches off is told to another session.
+client names its conversations, that name with the hash of what the user said. A turn makes that void, and files the
+session anew when it ended well: a conversation that branches off is told to another session.
 """
 
 import hashlib
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from msgspec import Struct
 
+from actors.errors import Refusal
 from clinvoker.chat.conversation import Said
-
-MOST = 4096
-"""Sessions on file: some 500 bytes each."""
-
-KEPT = 24 * 3600.0
-"""Seconds that a session stays on file."""
+from clinvoker.store import FileSession, StoreClient
 
 
 class Line(Struct, frozen=True):
@@ -57,48 +52,35 @@ def scope_of(*parts: object) -> bytes:
 
 
 class Lineage:
-    """The file, bounded in number and age."""
+    """The file: in the store, so that it outlives agents and the daemon, and ends with the sessions."""
 
-    def __init__(
-        self, most: int = MOST, kept: float = KEPT, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most = most
-        self._kept = kept
-        self._clock = clock
-        self._sessions: dict[bytes, str] = {}
-        self._filed: OrderedDict[str, tuple[float, tuple[bytes, ...]]] = OrderedDict()
+    def __init__(self, store: StoreClient) -> None:
+        self._store = store
+        self._going_on: set[bytes] = set()
 
-    def __len__(self) -> int:
-        return len(self._filed)
+    @asynccontextmanager
+    async def going_on(self, keys: tuple[bytes, ...]) -> AsyncGenerator[str | None]:
+        """The session that is filed under the first of these: nobody else is told of it before the block is left.
 
-    def take(self, keys: Iterable[bytes]) -> str | None:
-        """Return the session that is filed under the first of these, and take it out."""
-        self._forget_old()
-        session = next((self._sessions[key] for key in keys if key in self._sessions), None)
-        if session is not None:
-            self._remove(session)
-        return session
+        By then it must have a turn more, or be free to go on.
+        """
+        claimed = set(keys)
+        if not claimed or claimed & self._going_on:
+            yield None
+            return
+        self._going_on |= claimed
+        try:
+            yield await self._store.filed(keys)
+        finally:
+            self._going_on -= claimed
 
-    def file(self, session: str, keys: tuple[bytes, ...]) -> None:
-        """File a session. Two that have had the very same conversation: the later one."""
-        self._remove(session)
-        self._filed[session] = self._clock(), keys
-        self._sessions.update(dict.fromkeys(keys, session))
-        if len(self._filed) > self._most:
-            self._remove(next(iter(self._filed)))
+    async def file(self, session: str, keys: tuple[bytes, ...]) -> None:
+        """File a session. Two that have had the very same conversation: the later one.
 
-    def _forget_old(self) -> None:
-        while self._filed:
-            session, (filed, _) = next(iter(self._filed.items()))
-            if filed + self._kept > self._clock():
-                return
-            self._remove(session)
-
-    def _remove(self, session: str) -> None:
-        _, keys = self._filed.pop(session, (0.0, ()))
-        for key in keys:
-            if self._sessions.get(key) == session:
-                del self._sessions[key]
+        One that is not stored, or cannot be, is not filed: the conversation is told to another.
+        """
+        with suppress(Refusal):
+            await self._store.write(FileSession(session, keys))
 
 
 def _chain(start: bytes, said: Iterable[Said]) -> bytes:

@@ -1,6 +1,7 @@
 """Following a chat's run: what a dialect writes out, batch by batch, cut at a stop sequence."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from math import inf
 from typing import Protocol
 
 import trio
@@ -16,7 +17,7 @@ from clinvoker.follower import Follower
 STOP_SEQUENCE = "stop_sequence"
 """Why an answer ended that was cut."""
 
-End = Callable[[Complete], None]
+End = Callable[[Complete], Awaitable[None]]
 
 
 class Answer(Struct, frozen=True):
@@ -57,8 +58,11 @@ class Reply(Protocol):
         """Wait for the next batch, but no longer than that; returns whether it is there."""
         ...
 
-    async def collect(self) -> Answer:
-        """The whole answer. Raises `Refusal` if there is none."""
+    async def collect(self, patience: float = inf) -> Answer | None:
+        """The whole answer; None if it takes longer than that, and can be asked for again.
+
+        Raises `Refusal` if there is none. Nothing else takes batches meanwhile.
+        """
         ...
 
     def __aiter__(self) -> AsyncIterator[list[Event]]: ...
@@ -89,6 +93,7 @@ class ChatRun:
         self._waiting: list[list[Entry]] = []
         self._heard = False
         self._said: list[str] = []
+        self._events: list[Event] = []
         self._over = False
 
     def close(self) -> None:
@@ -123,17 +128,19 @@ class ChatRun:
                 await self._wait_page()
         return bool(self._waiting) or self._over
 
-    async def collect(self) -> Answer:
-        """The whole answer. Raises `Refusal` if there is none."""
-        events: list[Event] = []
-        async for batch in self:
-            events += batch
-            last = batch[-1]
-            if isinstance(last, Failed):
-                raise refusal_of(last, begun=self._began, heard=self._heard)
-            if isinstance(last, Complete):
-                thinking = "".join(event.text for event in events if type(event) is Thinking)
-                return Answer("".join(self._said), thinking, last, tuple(events))
+    async def collect(self, patience: float = inf) -> Answer | None:
+        """The whole answer, if it is there in time (`Reply`)."""
+        deadline = trio.current_time() + patience
+        while not self._over:
+            if not await self.more(deadline - trio.current_time()):
+                return None
+            self._events += await self._next_batch()
+        last = self._events[-1]
+        if isinstance(last, Failed):
+            raise refusal_of(last, begun=self._began, heard=self._heard)
+        if isinstance(last, Complete):
+            thinking = "".join(event.text for event in self._events if type(event) is Thinking)
+            return Answer("".join(self._said), thinking, last, tuple(self._events))
         raise AssertionError("a follower never ends without a last event")
 
     def __aiter__(self) -> "ChatRun":
@@ -143,11 +150,15 @@ class ChatRun:
         while not self._over:
             if not self._waiting:
                 await self._wait_page()
-            batch = await self._passed([entry.content for entry in self._waiting.pop(0)])
-            self._said.extend(event.text for event in batch if type(event) is Message)
-            if batch:
+            if batch := await self._next_batch():
                 return batch
         raise StopAsyncIteration
+
+    async def _next_batch(self) -> list[Event]:
+        """What goes out of the page that waits; nothing, if that may be the beginning of a stop sequence."""
+        batch = await self._passed([entry.content for entry in self._waiting.pop(0)])
+        self._said.extend(event.text for event in batch if type(event) is Message)
+        return batch
 
     @property
     def _last(self) -> Event:
@@ -172,7 +183,7 @@ class ChatRun:
                 await self._cancel()
                 return events
         if isinstance(last, Complete):
-            self._ended(last)
+            await self._ended(last)
         return events
 
     def _cut(self, stopping: StopFilter, events: list[Event]) -> list[Event]:

@@ -20,7 +20,7 @@ class Chats:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._lineage = Lineage()
+        self._lineage = Lineage(service.store)
         self._flights = Flights(service)
 
     async def begin(self, asked: Asked) -> Reply:
@@ -50,7 +50,7 @@ class Chats:
         """Start a further turn of a request that has had one: it is nobody's retry."""
         return await self._start(asked, None)
 
-    def file(self, asked: Asked, session: str, answer: str) -> None:
+    async def file(self, asked: Asked, session: str, answer: str) -> None:
         """The session has had the chat and this answer to it: it is the one to go on in.
 
         One that was asked for by its id may have had more.
@@ -59,7 +59,7 @@ class Chats:
             return
         chat = asked.chat
         said = (*chat.history, chat.newest, Said("assistant", answer))
-        self._lineage.file(session, self._line(asked).keys(said))
+        await self._lineage.file(session, self._line(asked).keys(said))
 
     def _line(self, asked: Asked) -> Line:
         return line_of(asked, self.can(asked))
@@ -72,16 +72,21 @@ class Chats:
         can = self.can(asked)
         if asked.wishes.session:
             return await self._begun(asked, next_call(asked, can, asked.wishes.session), key)
-        line, history = self._line(asked), asked.chat.history
-        session = asked.follows or self._lineage.take(line.wanted(history))
-        if session is not None:
-            try:
-                return await self._begun(asked, next_call(asked, can, session), key)
-            except Refusal as refusal:
-                if refusal.code not in ELSEWHERE:
-                    self._lineage.file(session, line.keys(history))
-                    raise
-        return await self._begun(asked, opening_call(asked, can), key)
+        if asked.follows:
+            run = await self._go_on(asked, asked.follows, key)
+        else:
+            async with self._lineage.going_on(self._line(asked).wanted(asked.chat.history)) as session:
+                run = None if session is None else await self._go_on(asked, session, key)
+        return run or await self._begun(asked, opening_call(asked, can), key)
+
+    async def _go_on(self, asked: Asked, session: str, key: bytes | None) -> ChatRun | None:
+        """Send the session what is new; None if it cannot go on with the conversation now."""
+        try:
+            return await self._begun(asked, next_call(asked, self.can(asked), session), key)
+        except Refusal as refusal:
+            if refusal.code not in ELSEWHERE:
+                raise
+            return None
 
     async def _begun(self, asked: Asked, call: PromptCall, key: bytes | None) -> ChatRun:
         started = await self.service.start(call)
@@ -101,8 +106,8 @@ class Chats:
         async def cancel() -> None:
             await self.service.cancel(run_id, asked.caller)
 
-        def ended(complete: Complete) -> None:
-            self.file(asked, started.identity.session_id, complete.output)
+        async def ended(complete: Complete) -> None:
+            await self.file(asked, started.identity.session_id, complete.output)
 
         return ChatRun(
             started.identity,

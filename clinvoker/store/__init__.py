@@ -6,7 +6,7 @@ changes      what can be changed: frozen structs that apply themselves
 queries      what can be asked: frozen structs that answer themselves
 lines        how an event is stored
 records      what goes in and comes out
-sessions, turns, runs, events, spending, listing, search, retention, interrupted
+sessions, filings, turns, runs, events, spending, listing, search, retention, interrupted
              plain functions over a connection, by what they are about
 database     opening: checked, migrated, damaged files set aside; place: directory and file modes
 schema       the migrations
@@ -23,6 +23,7 @@ from .changes import (
     Change,
     DeleteSession,
     EditSession,
+    FileSession,
     FinishRun,
     FinishTurn,
     ForkSession,
@@ -56,6 +57,7 @@ __all__ = [
     "Database",
     "DeleteSession",
     "EditSession",
+    "FileSession",
     "FinishRun",
     "FinishTurn",
     "ForkSession",

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actors.messages import Failed, Usage
-from clinvoker.store import events, interrupted, runs, sessions, spending, turns
+from clinvoker.store import events, filings, interrupted, runs, sessions, spending, turns
 from clinvoker.store.records import RunRecord, RunStatus, SessionRecord, TurnRecord
 
 
@@ -69,6 +69,17 @@ class DeleteSession(Change, frozen=True):
     def apply(self, connection: sqlite3.Connection) -> None:
         """Make the change."""
         sessions.delete_session(connection, self.session)
+
+
+class FileSession(Change, frozen=True):
+    """File a session under hashes of the conversation that it has had; its next turn makes that void."""
+
+    session: str
+    hashes: tuple[bytes, ...]
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Make the change."""
+        filings.file_session(connection, self.session, self.hashes)
 
 
 class AddTurn(Change, frozen=True):

@@ -23,6 +23,7 @@ from clinvoker.store.changes import AppendEvents, Change, weight
 from clinvoker.store.lines import encode_entries
 from clinvoker.store.queries import (
     CountAll,
+    FindFiled,
     FindIdempotent,
     GetEvents,
     GetRun,
@@ -86,6 +87,10 @@ class StoreClient:
     async def session(self, session_id: str, owner: str) -> SessionRecord | Ambiguous | None:
         """A session by its id, or by a unique prefix of at least 4 characters."""
         return await self._ask(GetSession(session_id, owner))
+
+    async def filed(self, hashes: tuple[bytes, ...]) -> str | None:
+        """The session that was filed under the first of these hashes, and has had no turn since."""
+        return await self._ask(FindFiled(hashes))
 
     async def turns(self, session_id: str, after: int = 0, most: int = -1) -> tuple[TurnRecord, ...]:
         """The turns of a session, by its whole id."""

@@ -4,7 +4,7 @@ import sqlite3
 from typing import Generic, TypeVar
 
 from actors.mailbox import Stream
-from clinvoker.store import events, listing, runs, sessions, spending, turns
+from clinvoker.store import events, filings, listing, runs, sessions, spending, turns
 from clinvoker.store.records import (
     Ambiguous,
     RunRecord,
@@ -57,6 +57,16 @@ class GetTurns(Read[tuple[TurnRecord, ...]], frozen=True):
     def query(self, connection: sqlite3.Connection) -> tuple[TurnRecord, ...]:
         """Answer from what is committed now."""
         return turns.turns_of(connection, self.session, self.after, self.most)
+
+
+class FindFiled(Read[str | None], frozen=True):
+    """The session that is filed under the first of these hashes, by its id."""
+
+    hashes: tuple[bytes, ...]
+
+    def query(self, connection: sqlite3.Connection) -> str | None:
+        """Answer from what is committed now."""
+        return filings.filed_session(connection, self.hashes)
 
 
 class GetRun(Read[RunRecord | None], frozen=True):

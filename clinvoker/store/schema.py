@@ -107,6 +107,12 @@ MIGRATIONS = (
         tokens INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX spending_by_day ON spending (day, owner, tokens);
+    CREATE TABLE filings (
+        hash BLOB PRIMARY KEY,
+        session INTEGER NOT NULL REFERENCES sessions (key) ON DELETE CASCADE,
+        turns INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX filings_by_session ON filings (session);
     """,
 )
 

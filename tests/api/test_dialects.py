@@ -94,3 +94,9 @@ def test_who_sends_a_turn_again_is_warned_once_the_agent_may_have_acted(code, be
     _, _, headers = render(refusal, "/openai/v1/chat/completions")
     assert headers.get("x-should-retry") == ("false" if acted else None)
     assert headers["retry-after"] == "3"
+
+
+@pytest.mark.parametrize("code", [Code.NOT_INSTALLED, Code.NOT_LOGGED_IN])
+def test_what_only_a_person_can_mend_is_not_tried_again(code):
+    _, _, headers = render(Refusal(code, "no"), "/openai/v1/chat/completions")
+    assert headers["x-should-retry"] == "false"

@@ -11,15 +11,18 @@ from tests.openai.conftest import sdk
 from tests.openai.support import NUMBER, PICTURE, as_format, ask, content, read
 from tests.support.daemon import Daemon
 
+TOLD = "What follows is the conversation so far."
+
 pytestmark = [pytest.mark.real, pytest.mark.daemon]
 
 
-def talk(scene, mark, turns, **fields):
-    """A chat of so many turns, as a stateless client holds it; returns its messages."""
-    messages = []
-    for number in range(turns):
+def talk(scene, mark, turns, messages=None, model="claude", **fields):
+    """A chat of so many turns more, as a stateless client holds it; returns its messages."""
+    messages = [] if messages is None else messages
+    begun = len(messages) // 2
+    for number in range(begun, begun + turns):
         messages.append({"role": "user", "content": f"{mark} {number}"})
-        answer = scene.chat(model="claude", messages=messages, **fields)
+        answer = scene.chat(model=model, messages=messages, **fields)
         assert content(answer) == f"echo: {mark} {number}"
         messages.append(answer.choices[0].message)
     return messages
@@ -48,13 +51,37 @@ def test_a_chat_of_ten_turns_is_ten_single_messages(claude):
         assert texts == [f"vermilion {each}" for each in range(number + 1)]
 
 
-def test_a_chat_goes_on_after_the_warm_agent_was_evicted(model, tmp_path):
-    agents = backends(model.url, tmp_path / "homes", "claude")
-    agents["claude"] |= {"spares": 0, "max_idle": 0}
-    with Daemon(tmp_path / "daemon", backends=agents) as daemon, sdk(daemon) as made:
+def single(scene, mark, turns):
+    """Whether the agent got each message of a chat once, and was never told what was said before."""
+    bodies = [json.dumps(request["body"]) for request in scene.model.of(mark)]
+    newest = [body for body in bodies if f"{mark} {turns - 1}" in body]
+    return all(TOLD not in body for body in bodies) and all(
+        body.count(f'"{mark} {number}"') == 1 for body in newest for number in range(turns)
+    )
+
+
+@pytest.mark.parametrize("agent", ["claude", "codex"])
+def test_a_chat_goes_on_after_the_warm_agent_was_evicted_and_after_the_daemon_was(model, tmp_path, agent):
+    agents = backends(model.url, tmp_path / "homes", agent)
+    agents[agent] |= {"spares": 0, "max_idle": 0}
+    mark, messages = f"celadon of {agent}", []
+    for turns in (2, 1):
+        with Daemon(tmp_path / "daemon", backends=agents) as daemon, sdk(daemon, timeout=60) as made:
+            scene = SimpleNamespace(chat=made.chat.completions.create, model=model)
+            talk(scene, mark, turns, messages, model=agent)
+    assert len(messages) == 6
+    assert single(scene, mark, 3)
+
+
+@pytest.mark.parametrize("agent", ["codex", "gemini"])
+def test_other_agents_get_ten_single_messages_too(model, tmp_path, agent):
+    with (
+        Daemon(tmp_path / "daemon", backends=backends(model.url, tmp_path / "homes", agent)) as daemon,
+        sdk(daemon, timeout=60) as made,
+    ):
         scene = SimpleNamespace(chat=made.chat.completions.create, model=model)
-        talk(scene, "celadon", 3)
-    assert prompts(scene, "celadon")[-1] == ["celadon 0", "celadon 1", "celadon 2"]
+        talk(scene, f"amber of {agent}", 10, model=agent)
+    assert single(scene, f"amber of {agent}", 10)
 
 
 def test_a_chat_that_the_daemon_never_had_is_told_once(claude):
@@ -107,7 +134,7 @@ def test_pictures_reach_the_model(claude):
     url = f"data:image/png;base64,{PICTURE}"
     parts = [{"type": "text", "text": "look at mauve"}, {"type": "image_url", "image_url": {"url": url}}]
     claude.chat(model="claude", messages=[{"role": "user", "content": parts}])
-    bodies = [json.dumps(request["body"]["messages"]) for request in claude.model.requests()]
+    bodies = [json.dumps(request["body"].get("messages")) for request in claude.model.requests()]
     assert [PICTURE in body for body in bodies if "look at mauve" in body] == [True]
 
 

@@ -113,3 +113,38 @@ def test_leaving_a_stream_ends_the_agents_turn(scene):
         run = stream.response.headers["x-clinvoker-run"]
     ended = partial(scene.daemon.logged, "run ended")
     wait_until(lambda: any(record["run_id"] == run for record in ended()), 5)
+
+
+# Whole answers that take long.
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/openai/v1/chat/completions", {"messages": ask("one{{wait:0.5}} two")}),
+        ("/openai/v1/completions", {"prompt": "one{{wait:0.5}} two"}),
+        ("/openai/v1/responses", {"input": "one{{wait:0.5}} two"}),
+        ("/anthropic/v1/messages", {"messages": ask("one{{wait:0.5}} two"), "max_tokens": 9}),
+    ],
+)
+async def test_a_whole_answer_that_takes_long_begins_with_blanks(quiet, path, body):
+    answer = await quiet.client.call("POST", path, {"model": "scripted", **body})
+    assert answer.status == 200
+    assert answer.body.startswith(b"  ")
+    assert "two" in json.dumps(answer.json)
+
+
+def test_the_sdk_reads_a_whole_answer_after_blanks(quiet):
+    answer = quiet.chat(model="scripted", messages=ask("one{{wait:0.5}} two"))
+    assert answer.choices[0].message.content == "one two"
+
+
+def test_a_failure_after_blanks_is_no_answer_to_the_sdk(quiet):
+    with pytest.raises(openai.APIConnectionError):
+        quiet.chat(model="scripted", messages=ask("one{{wait:0.5}}{{error:1,no more}}"))
+
+
+def test_a_failure_before_them_has_its_status(quiet):
+    with pytest.raises(openai.InternalServerError, match="no more") as failed:
+        quiet.chat(model="scripted", messages=ask("{{error:1,no more}}"))
+    assert failed.value.status_code == 502

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from math import inf
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,15 +13,14 @@ from actors.messages import Failed
 from actors.run import new_id
 from clinvoker.api.anthropic import models
 from clinvoker.api.anthropic.counting import estimate
-from clinvoker.api.anthropic.events import Broken, StreamEvent
+from clinvoker.api.anthropic.events import Broken, Message
 from clinvoker.api.anthropic.reading import check_tools, read_chat, read_schema
 from clinvoker.api.anthropic.request import MessagesRequest
 from clinvoker.api.anthropic.sequence import Sequence, frames, whole
-from clinvoker.api.exchange import body, caller, client, reply, request_id
+from clinvoker.api.exchange import body, caller, client, reply, reply_in_time, request_id
 from clinvoker.api.requests import decode
 from clinvoker.backends.choice import Backend
 from clinvoker.chat.asked import Asked, wishes_of
-from clinvoker.chat.failure import refusal_of
 from clinvoker.chat.reading import Reply
 from clinvoker.chat.sources import source_of
 from clinvoker.chat.turn import Chats
@@ -54,14 +53,15 @@ async def answer(chats: Chats) -> Response:
     try:
         run = await chats.begin(turn)
         current_request_stack().callback(run.close)
-        await run.opening(PATIENCE if asked.stream else inf)
+        if asked.stream:
+            await run.opening(PATIENCE)
     except Refusal as refusal:
         if refusal.code is not Code.REFUSED:
             raise
         events = sequence.take(Failed(refusal.code, refusal.message))
         return Response(frames(events), content_type=SSE) if asked.stream else reply(whole(events))
     if not asked.stream:
-        return await _at_once(run, sequence)
+        return await reply_in_time(chats.service, partial(_whole, run, sequence), _headers(run))
     return streaming(
         _frames(run, sequence),
         SSE,
@@ -110,16 +110,16 @@ def _shows_thinking(asked: MessagesRequest) -> bool:
     return thinking is None or (thinking.type != "disabled" and thinking.display != "omitted")
 
 
-async def _at_once(run: Reply, sequence: Sequence) -> Response:
-    events: list[StreamEvent] = []
-    async for batch in run:
-        for content in batch:
-            if isinstance(content, Failed) and content.code is not Code.REFUSED:
-                raise refusal_of(content, begun=True, heard=True)
-            events += sequence.take(content, run.stopped_by)
-    response = reply(whole(events))
-    response.headers.update(_headers(run))
-    return response
+async def _whole(run: Reply, sequence: Sequence, patience: float) -> Message | None:
+    try:
+        answer = await run.collect(patience)
+    except Refusal as refusal:
+        if refusal.code is not Code.REFUSED:
+            raise
+        return whole(sequence.take(Failed(refusal.code, refusal.message)))
+    if answer is None:
+        return None
+    return whole(event for content in answer.events for event in sequence.take(content, run.stopped_by))
 
 
 async def _frames(run: Reply, sequence: Sequence) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import trio
 from msgspec import UNSET, UnsetType
@@ -11,8 +12,7 @@ from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
 from actors.messages import Complete, Event, Failed, Message, Thinking, Usage
-from clinvoker.api.exchange import body
-from clinvoker.api.exchange import reply as answer_json
+from clinvoker.api.exchange import body, reply_in_time
 from clinvoker.api.openai.answers import (
     DONE,
     AnswerMessage,
@@ -29,7 +29,7 @@ from clinvoker.api.openai.answers import (
 from clinvoker.api.openai.asking import asked_of, refuse_tools, schema_of
 from clinvoker.api.openai.messages import chat_of
 from clinvoker.api.openai.requests import ChatRequest
-from clinvoker.api.openai.streams import failing, headers_of, hold, opened, streamed
+from clinvoker.api.openai.streams import collect, failing, headers_of, hold, opened, streamed
 from clinvoker.api.operation import SSE, TURN, Operation
 from clinvoker.api.requests import decode
 from clinvoker.chat.asked import Asked
@@ -67,7 +67,8 @@ def register(app: QuartTrio, chats: Chats) -> None:
         )
         replies = await begin(chats, asked, told.n or 1)
         if not told.stream:
-            return await _whole(told.model, replies)
+            whole = partial(_whole, told.model, replies)
+            return await reply_in_time(chats.service, whole, headers_of(replies))
         await opened(chats.service, replies)
         usage = told.stream_options is not None and bool(told.stream_options.include_usage)
         return streamed(chats.service, _chunks(told.model, replies, usage=usage), replies)
@@ -99,19 +100,20 @@ def completion_id(reply: Reply) -> str:
     return f"chatcmpl-{reply.identity.run_id.removeprefix('run_')}"
 
 
-async def _whole(model: str, replies: Sequence[Reply]) -> Response:
-    choices: list[Choice] = []
-    usages: list[Usage] = []
-    for index, reply in enumerate(replies):
-        answer = await reply.collect()
-        message = AnswerMessage(answer.text, reasoning_content=answer.thinking or UNSET)
-        choices.append(Choice(index, message, finish_reason(answer.complete)))
-        usages.append(answer.complete.token_usage)
-    response = answer_json(
-        ChatCompletion(completion_id(replies[0]), int(time.time()), model, choices, usage_of(*usages))
-    )
-    response.headers.update(headers_of(replies))
-    return response
+async def _whole(model: str, replies: Sequence[Reply], patience: float) -> ChatCompletion | None:
+    answers = await collect(replies, patience)
+    if answers is None:
+        return None
+    choices = [
+        Choice(
+            index,
+            AnswerMessage(answer.text, reasoning_content=answer.thinking or UNSET),
+            finish_reason(answer.complete),
+        )
+        for index, answer in enumerate(answers)
+    ]
+    usage = usage_of(*(answer.complete.token_usage for answer in answers))
+    return ChatCompletion(completion_id(replies[0]), int(time.time()), model, choices, usage)
 
 
 async def _chunks(model: str, replies: Sequence[Reply], *, usage: bool) -> AsyncIterator[bytes]:

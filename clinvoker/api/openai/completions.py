@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -11,13 +12,12 @@ from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
 from actors.messages import Complete, Event, Failed, Message, Usage
-from clinvoker.api.exchange import body
-from clinvoker.api.exchange import reply as answer_json
+from clinvoker.api.exchange import body, reply_in_time
 from clinvoker.api.openai.answers import DONE, FinishReason, UsageInfo, finish_reason, frame, usage_of
 from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.chat import begin
 from clinvoker.api.openai.requests import CompletionRequest
-from clinvoker.api.openai.streams import failing, headers_of, opened, streamed
+from clinvoker.api.openai.streams import collect, failing, headers_of, opened, streamed
 from clinvoker.api.operation import SSE, TURN, Operation
 from clinvoker.api.requests import check_text, decode
 from clinvoker.chat.conversation import Said, make_chat
@@ -71,22 +71,23 @@ def register(app: QuartTrio, chats: Chats) -> None:
         replies = await begin(chats, asked, told.n or 1)
         before = prompt if told.echo else ""
         if not told.stream:
-            return await _whole(told.model, replies, before)
+            whole = partial(_whole, told.model, replies, before)
+            return await reply_in_time(chats.service, whole, headers_of(replies))
         await opened(chats.service, replies)
         usage = told.stream_options is not None and bool(told.stream_options.include_usage)
         return streamed(chats.service, _chunks(told.model, replies, before, usage=usage), replies)
 
 
-async def _whole(model: str, replies: Sequence[Reply], before: str) -> Response:
-    choices: list[TextChoice] = []
-    usages: list[Usage] = []
-    for index, reply in enumerate(replies):
-        answer = await reply.collect()
-        choices.append(TextChoice(index, before + answer.text, finish_reason(answer.complete)))
-        usages.append(answer.complete.token_usage)
-    response = answer_json(replace(_head(model, replies), choices=choices, usage=usage_of(*usages)))
-    response.headers.update(headers_of(replies))
-    return response
+async def _whole(model: str, replies: Sequence[Reply], before: str, patience: float) -> Completion | None:
+    answers = await collect(replies, patience)
+    if answers is None:
+        return None
+    choices = [
+        TextChoice(index, before + answer.text, finish_reason(answer.complete))
+        for index, answer in enumerate(answers)
+    ]
+    usage = usage_of(*(answer.complete.token_usage for answer in answers))
+    return replace(_head(model, replies), choices=choices, usage=usage)
 
 
 async def _chunks(model: str, replies: Sequence[Reply], before: str, *, usage: bool) -> AsyncIterator[bytes]:

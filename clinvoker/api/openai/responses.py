@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from msgspec import Meta
@@ -11,7 +12,7 @@ from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
 from actors.messages import Event
-from clinvoker.api.exchange import body, caller
+from clinvoker.api.exchange import body, caller, reply_in_time
 from clinvoker.api.exchange import reply as answer_json
 from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.messages import chat_of
@@ -61,10 +62,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
         if told.stream:
             await reply.opening(patience)
             return streaming(_frames(reply, ResponseEvents(response), patience), SSE, headers_of([reply]))
-        events = ResponseEvents(response)
-        answer = await reply.collect()
-        events.take(list(answer.events))
-        return _answer(events.response, reply)
+        return await reply_in_time(service, partial(_whole, response, reply), headers_of([reply]))
 
     @app.get("/openai/v1/responses/<response>")
     @Operation(
@@ -111,6 +109,15 @@ async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
         chat = replace(asked.chat, history=(*history, *more))
         asked = replace(asked, chat=chat, follows="" if more else session)
     return replace(asked, detach=bool(told.background))
+
+
+async def _whole(response: ResponseAnswer, reply: Reply, patience: float) -> ResponseAnswer | None:
+    answer = await reply.collect(patience)
+    if answer is None:
+        return None
+    events = ResponseEvents(response)
+    events.take(list(answer.events))
+    return events.response
 
 
 async def _frames(reply: Reply, events: ResponseEvents, patience: float) -> AsyncIterator[bytes]:

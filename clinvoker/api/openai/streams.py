@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Sequence
 
+import trio
 from quart_trio.wrappers import TrioResponse
 
 from actors.messages import Failed
 from clinvoker.api.dialects import openai_error
 from clinvoker.api.errors import fault_of
 from clinvoker.api.openai.answers import frame
-from clinvoker.chat.reading import Reply
+from clinvoker.chat.reading import Answer, Reply
 from clinvoker.http.exchange import CutShort
 from clinvoker.http.stream import current_request_stack, streaming
 from clinvoker.service import Service
@@ -32,6 +33,18 @@ def streamed(service: Service, body: AsyncIterator[bytes], replies: Sequence[Rep
         heartbeat=HEARTBEAT,
         heartbeat_s=service.settings.server.heartbeat_secs,
     )
+
+
+async def collect(replies: Sequence[Reply], patience: float) -> list[Answer] | None:
+    """The answers, if all are there in time. Raises `Refusal`."""
+    deadline = trio.current_time() + patience
+    answers: list[Answer] = []
+    for reply in replies:
+        answer = await reply.collect(deadline - trio.current_time())
+        if answer is None:
+            return None
+        answers.append(answer)
+    return answers
 
 
 def headers_of(replies: Sequence[Reply]) -> dict[str, str]:
