@@ -8,34 +8,22 @@ An attached run is cancelled when its last follower has gone and none has come b
 goes on by itself.
 """
 
+import math
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
-from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import replace
 
 from actors.actor import Actor
+from actors.calls import AnswerCalls, Calls, Deliver
 from actors.change import Change
 from actors.errors import Code, Refusal
 from actors.journal import Journal
-from actors.log import Log
 from actors.mailbox import Ask, Emit, Stream, Tell
-from actors.messages import (
-    Complete,
-    Entry,
-    Event,
-    Failed,
-    Leave,
-    Message,
-    Permission,
-    ToolResult,
-    Usage,
-    as_failed,
-)
-from actors.runner import Announce
+from actors.messages import Complete, Entry, Failed, Usage, as_failed
+from actors.recorder import Identity, Recorder, RunLimits
 from actors.telemetry import Observer, RunEnded, RunStarted, StreamFailed
 
 PAGE = 1024
@@ -55,7 +43,7 @@ class Follow(Stream[list[Entry]], frozen=True):
     after: int = 0
 
 
-class Identify(Ask["Identity"], frozen=True):
+class Identify(Ask[Identity], frozen=True):
     """Who the run is."""
 
 
@@ -74,109 +62,9 @@ class Answer(Ask[None], frozen=True):
     leave: str
 
 
-class RunLimits(Struct, frozen=True):
-    """Bounds of a run, in seconds and bytes."""
-
-    total: float = 300.0
-    first_event: float = 120.0
-    idle: float = 120.0
-    permission: float = 60.0
-    reattach: float = 1.0
-    transcript: int = 16 * 1024 * 1024
-
-
-class Identity(Struct, frozen=True):
-    """Who a run is: its id, and what its events carry."""
-
-    run_id: str
-    session_id: str
-    backend: str
-    detached: bool = False
-    owner: str = ""
-    """Whose run it is: nobody else finds it."""
-
-
 def new_id(prefix: str) -> str:
     """Return an id that nobody can guess: 128 random bits."""
     return f"{prefix}_{secrets.token_hex(16)}"
-
-
-class Recorder:
-    """What a run's work writes to: events in, answers to permissions out."""
-
-    def __init__(self, identity: Identity, limits: RunLimits, *, kept: bool = False) -> None:
-        self.identity = identity
-        self.limits = limits
-        self.log = Log(identity.run_id, limits.transcript, awaits_keeping=kept)
-        self.outcome: Complete | Failed | None = None
-        self.began = trio.current_time()
-        self.first_event: float | None = None
-        self.permissions: dict[str, tuple[Permission, trio.Event]] = {}
-        self.answers: dict[str, Leave] = {}
-        self._texts: list[str] = []
-
-    @property
-    def begun(self) -> bool:
-        """Whether the turn was accepted: its first event was no failure."""
-        return self.first_event is not None
-
-    def record(self, events: list[Event], task: int | UnsetType = UNSET) -> None:
-        """Append events; a terminal one ends the log and is the run's outcome. Later ones are dropped."""
-        if self.outcome is not None or not events:
-            return
-        if self.first_event is None and not isinstance(events[0], Failed):
-            self.first_event = trio.current_time() - self.began
-        self._texts.append("".join(event.text for event in events if type(event) is Message))
-        last = events[-1]
-        if isinstance(last, Complete):
-            duration_ms = round((trio.current_time() - self.began) * 1000)
-            last = replace(last, output="".join(self._texts), duration_ms=duration_ms)
-            events = [*events[:-1], last]
-        if isinstance(last, Complete | Failed):
-            self.outcome = last
-        self.log.append(events, self.identity.backend, self.identity.session_id, task)
-        if self.outcome is not None:
-            self.log.end()
-
-    def take_back(self, why: Failed) -> None:
-        """End the log after what is kept of it: what cannot be kept is not told. A failure of its own stays the end."""
-        last = self.outcome if isinstance(self.outcome, Failed) else why
-        self.outcome = None
-        self.log.give_up_keeping()
-        self.record([last])
-
-    async def ask_caller(self, permission: Permission, announce: Announce) -> Leave:
-        """Put a permission to the caller; a no after `limits.permission` seconds without an answer.
-
-        It is announced among the turn's events, so that it stands after what the agent said before it.
-        """
-        answered = trio.Event()
-        self.permissions[permission.id] = (permission, answered)
-        announce(permission)
-        try:
-            with trio.move_on_after(self.limits.permission):
-                await answered.wait()
-        finally:
-            del self.permissions[permission.id]
-        leave = self.answers.pop(permission.id, None)
-        if leave is None:
-            waited = f"denied: nobody answered within {self.limits.permission:g} s"
-            announce(ToolResult(permission.id, waited, is_error=True))
-        return leave or "deny"
-
-    def answer(self, permission: str, leave: str) -> None:
-        """Answer a permission that is open."""
-        if permission not in self.permissions:
-            raise Refusal(Code.NOT_FOUND, f"no permission {permission} is open in this run")
-        asked, answered = self.permissions[permission]
-        for option in asked.options:
-            if option == leave:
-                self.answers[permission] = option
-                answered.set()
-                return
-        raise Refusal(
-            Code.INVALID_REQUEST, f"option must be one of {', '.join(asked.options)}", param="option"
-        )
 
 
 Work = Callable[[Recorder], Awaitable[None]]
@@ -200,9 +88,12 @@ class Run(Actor):
         self._work = work
         self._limits = limits
         self._observe = observe
-        self._recorder = Recorder(identity, limits, kept=journal is not None)
+        calls = Calls(identity.run_id, limits.client_tool, self._note_calls, self._give_up_client)
+        self._recorder = Recorder(identity, limits, calls, kept=journal is not None)
         self.began = self._recorder.began
         self._scope = trio.CancelScope()
+        self._time = trio.CancelScope()
+        """What the whole run may take; not counted while the client runs its tools."""
         self._cut_short: Failed | None = None
         self._keeping = trio.CancelScope(shield=True)
         self._kept = journal is None
@@ -222,8 +113,8 @@ class Run(Actor):
         self.nursery.start_soon(self._keep_events)
         self.nursery.start_soon(self._watch_followers)
 
-    async def receive(self, message: Tell | Ask[Any]) -> object:
-        """Answer `Identify`, `Look`, `Cancel` and `Answer`."""
+    async def receive(self, message: Tell | Ask[Any]) -> object:  # noqa: PLR0911 - a table
+        """Answer `Identify`, `Look`, `Cancel`, `Answer`, `Deliver` and `AnswerCalls`."""
         match message:
             case Identify():
                 return self._identity
@@ -236,6 +127,11 @@ class Run(Actor):
             case Answer(permission=permission, leave=leave):
                 self._recorder.answer(permission, leave)
                 return None
+            case Deliver(calls=calls, upto=upto):
+                self._recorder.calls.deliver(calls, upto)
+                return None
+            case AnswerCalls(answers=answers):
+                return self._recorder.calls.answer(answers)
             case _:
                 return await super().receive(message)
 
@@ -279,10 +175,11 @@ class Run(Actor):
     async def _do_work(self) -> None:
         failure: Failed | None = None
         try:
-            with self._scope, trio.fail_after(self._limits.total):
+            self._time.deadline = trio.current_time() + self._limits.total
+            with self._scope, self._time:
                 await self._work(self._recorder)
-        except trio.TooSlowError:
-            failure = Failed(Code.TIMEOUT, f"the run took longer than {self._limits.total:g} s")
+            if self._time.cancelled_caught:
+                failure = Failed(Code.TIMEOUT, f"the run took longer than {self._limits.total:g} s")
         except Refusal as refusal:
             failure = as_failed(refusal)
         except Exception as error:  # noqa: BLE001 - whatever broke ends this run only, and its readers are told
@@ -291,6 +188,7 @@ class Run(Actor):
         finally:
             nothing = Failed(Code.INTERNAL, "the run ended without a result")
             self._recorder.record([failure or self._cut_short or nothing])
+            self._readers.announce()  # nobody is waited for any more
             if self._kept:
                 self._report()
 
@@ -365,15 +263,30 @@ class Run(Actor):
 
     async def _deserted_for_good(self) -> bool:
         with trio.move_on_after(self._limits.reattach):
-            await self._readers.wait_until(lambda: self._followers)
-        if not self._followers:
+            await self._readers.wait_until(lambda: self._awaited)
+        if not self._awaited:
             if not self._identity.detached and self._recorder.outcome is None:
                 self._cut(Failed(Code.CANCELLED, "the caller went away"))
             await self._over.wait()
-        return not self._followers
+        return not self._awaited
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether somebody reads, or will: the client that was told of calls answers them with another request."""
+        return self._followers > 0 or (self._recorder.outcome is None and self._recorder.calls.held)
 
     async def _wait_deserted(self) -> None:
-        await self._readers.wait_until(lambda: not self._followers)
+        await self._readers.wait_until(lambda: not self._awaited)
+
+    def _note_calls(self) -> None:
+        """Stop the time while the client runs its tools; its next request has all of it again."""
+        waiting = self._recorder.calls.waiting
+        self._time.deadline = math.inf if waiting else trio.current_time() + self._limits.total
+        self._readers.announce()
+
+    def _give_up_client(self) -> None:
+        patience = self._limits.client_tool
+        self._cut(Failed(Code.TIMEOUT, f"the client did not answer its tool calls within {patience:g} s"))
 
     def _count_follower(self, change: int) -> None:
         self._followers += change

@@ -22,7 +22,7 @@ from actors.telemetry import Observer
 from clinvoker import workdir
 from clinvoker.backends.choice import Backend, check, choose, with_defaults
 from clinvoker.config import Settings
-from clinvoker.flows import SessionEnded, take_turn
+from clinvoker.flows import Parallel, SessionEnded, take_turn
 from clinvoker.follower import Follower
 from clinvoker.keeping import RunJournal, SessionMemory
 from clinvoker.records import remove_records
@@ -50,6 +50,7 @@ class PromptCall(Struct, frozen=True):
     caller: str = ""
     queue: bool = False
     detach: bool = False
+    calls: Parallel = "none"
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     idempotency_key: str = ""
@@ -63,6 +64,8 @@ class Started(Struct, frozen=True):
     options: Options
     began: float
     """On trio's clock, seconds."""
+    after: int = 0
+    """The entry after which what answers the request begins."""
 
 
 class _Claim:
@@ -124,6 +127,7 @@ class Service:
             first_event=server.first_event_timeout_secs,
             idle=server.idle_event_timeout_secs,
             permission=server.permission_timeout_secs,
+            client_tool=server.client_tool_timeout_secs,
             reattach=server.reattach_grace_secs,
             transcript=server.max_transcript_bytes,
         )
@@ -336,7 +340,7 @@ class Service:
             for left in reversed(range(ATTEMPTS)):
                 session = await self._open(record, memory)
                 try:
-                    await take_turn(recorder, session, call.prompt, mode, queue=call.queue)
+                    await take_turn(recorder, session, call.prompt, mode, queue=call.queue, calls=call.calls)
                 except SessionEnded:
                     if not left:
                         raise

@@ -6,6 +6,7 @@ nothing of a call that asks leave but the request itself, nothing of one that wa
 
 import difflib
 import re
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -25,6 +26,7 @@ DENIED = "Permission was denied."
 class _Tool(Struct):
     call: ToolCall
     name: str
+    is_clients: bool
     is_used: bool = False
     is_done: bool = False
 
@@ -32,8 +34,10 @@ class _Tool(Struct):
 class Tools:
     """The tool calls so far."""
 
-    def __init__(self, out: Outbox) -> None:
+    def __init__(self, out: Outbox, client: Collection[str] = ()) -> None:
         self._out = out
+        self._client = client
+        """What agents call the client's tools: it is told of those when they reach it."""
         self._tools: dict[str, _Tool] = {}
         self.refused: list[str] = []
         """The names of those that were refused leave."""
@@ -41,10 +45,16 @@ class Tools:
     def update(self, news: ToolCall) -> None:
         """Take what the agent says of a call."""
         tool = self._known(news)
+        if tool.is_clients:
+            return
         if tool.call.status not in ("pending", None):
             self._use(tool)
         if tool.call.status in ("completed", "failed"):
             self._finish(tool, _output(tool.call), is_error=tool.call.status == "failed")
+
+    def is_clients(self, news: ToolCall) -> bool:
+        """Whether the call is one of the client's tools."""
+        return self._known(news).is_clients
 
     def asked(self, news: ToolCall) -> tuple[str, Any]:
         """Take the call that the agent asks leave for; return the tool's name and what it is about to do."""
@@ -61,7 +71,7 @@ class Tools:
     def _known(self, news: ToolCall) -> _Tool:
         tool = self._tools.get(news.tool_call_id)
         if tool is None:
-            tool = self._tools[news.tool_call_id] = _Tool(news, _name(news))
+            tool = self._tools[news.tool_call_id] = _Tool(news, _name(news), _is_one_of(news, self._client))
         else:
             for field in ("status", "title", "content", "locations", "raw_input", "raw_output"):
                 value = getattr(news, field)
@@ -78,6 +88,11 @@ class Tools:
         if not tool.is_done:
             tool.is_done = True
             self._out.put(ToolResult(tool.call.tool_call_id, output, is_error))
+
+
+def _is_one_of(call: ToolCall, names: Collection[str]) -> bool:
+    """Tell a tool of such a name: it is in gemini's id of the call, and opencode's title (as above)."""
+    return call.title in names or any(call.tool_call_id.startswith(f"{name}__") for name in names)
 
 
 def _name(call: ToolCall) -> str:

@@ -10,6 +10,7 @@ from actors.messages import Complete, Event, Message, Usage
 from clinvoker.chat.asked import Asked
 from clinvoker.chat.conversation import Said
 from clinvoker.chat.failure import ActedRefusal
+from clinvoker.chat.held import TOOL_USE
 from clinvoker.chat.reading import Answer, ChatRun
 from clinvoker.chat.structured import fault_of, json_of, repair
 
@@ -22,6 +23,7 @@ class CheckedRun:
 
     def __init__(self, chats: "Chats", asked: Asked, run: ChatRun, schema: dict[str, Any]) -> None:
         self.identity = run.identity
+        self.after = run.after
         self.stopped_by: str | None = None
         self._chats = chats
         self._asked = asked
@@ -50,6 +52,9 @@ class CheckedRun:
         """The answer, once it satisfies the schema. Raises `Refusal`."""
         if self._answer is None:
             first = await self._run.collect()
+            if first.complete.stop_reason == TOOL_USE:
+                self._answer = first
+                return first
             text = json_of(first.text)
             fault = fault_of(text, self._schema)
             self._answer = (

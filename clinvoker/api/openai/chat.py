@@ -1,7 +1,8 @@
 """`POST /chat/completions`."""
 
+import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import trio
 from msgspec import UNSET, UnsetType
@@ -10,7 +11,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
-from actors.messages import Complete, Event, Failed, Message, Thinking, Usage
+from actors.messages import Complete, Event, Failed, Message, Thinking, ToolUse, Usage
 from clinvoker.api.exchange import body
 from clinvoker.api.exchange import reply as answer_json
 from clinvoker.api.openai.answers import (
@@ -22,11 +23,13 @@ from clinvoker.api.openai.answers import (
     ChunkChoice,
     Delta,
     UsageInfo,
+    call_of,
+    call_pieces,
     finish_reason,
     frame,
     usage_of,
 )
-from clinvoker.api.openai.asking import asked_of, refuse_tools, schema_of
+from clinvoker.api.openai.asking import asked_of, schema_of, tools_of
 from clinvoker.api.openai.messages import chat_of
 from clinvoker.api.openai.requests import ChatRequest
 from clinvoker.api.openai.streams import failing, headers_of, hold, opened, streamed
@@ -46,7 +49,6 @@ def register(app: QuartTrio, chats: Chats) -> None:
     async def chat_completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         told = decode(raw, ChatRequest)
-        refuse_tools(told)
         asked = asked_of(
             chats.service,
             told,
@@ -55,6 +57,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
             max_tokens=told.max_completion_tokens or told.max_tokens,
             stop=told.stop,
             schema=schema_of(told.response_format),
+            tools=tools_of(told),
         )
         replies = await begin(chats, asked, told.n or 1)
         if not told.stream:
@@ -95,7 +98,12 @@ async def _whole(model: str, replies: Sequence[Reply]) -> Response:
     usages: list[Usage] = []
     for index, reply in enumerate(replies):
         answer = await reply.collect()
-        message = AnswerMessage(answer.text, reasoning_content=answer.thinking or UNSET)
+        calls = [call_of(use) for use in answer.calls]
+        message = AnswerMessage(
+            answer.text or (None if calls else ""),
+            reasoning_content=answer.thinking or UNSET,
+            tool_calls=calls or UNSET,
+        )
         choices.append(Choice(index, message, finish_reason(answer.complete)))
         usages.append(answer.complete.token_usage)
     response = answer_json(
@@ -111,8 +119,9 @@ async def _chunks(model: str, replies: Sequence[Reply], *, usage: bool) -> Async
     usages: list[Usage] = []
     for index, reply in enumerate(replies):
         yield _frame(head, index, ROLE)
+        calls = itertools.count()
         async for events in reply:
-            if written := b"".join(_frames(head, index, events)):
+            if written := b"".join(_frames(head, index, events, calls)):
                 yield written
             last = events[-1]
             if isinstance(last, Complete):
@@ -124,13 +133,16 @@ async def _chunks(model: str, replies: Sequence[Reply], *, usage: bool) -> Async
     yield (frame(replace(head, usage=total)) if usage else b"") + DONE
 
 
-def _frames(head: Chunk, index: int, events: list[Event]) -> list[bytes]:
+def _frames(head: Chunk, index: int, events: list[Event], calls: Iterator[int]) -> list[bytes]:
     frames: list[bytes] = []
     for event in events:
         if isinstance(event, Message):
             frames.append(_frame(head, index, Delta(content=event.text)))
         elif isinstance(event, Thinking):
             frames.append(_frame(head, index, Delta(reasoning_content=event.text)))
+        elif isinstance(event, ToolUse) and event.client:
+            pieces = call_pieces(next(calls), event)
+            frames += [_frame(head, index, Delta(tool_calls=[piece])) for piece in pieces]
         elif isinstance(event, Complete):
             choice = ChunkChoice(index, NOTHING, finish_reason(event))
             frames.append(frame(replace(head, choices=[choice])))
