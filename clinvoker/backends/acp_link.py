@@ -21,6 +21,7 @@ from actors.outbox import Outbox
 from clinvoker.backends import acp_errors
 from clinvoker.backends.acp_leave import CANCELLED, Questions
 from clinvoker.backends.acp_model import choose_model, offers_models
+from clinvoker.backends.acp_tools import guarded
 from clinvoker.backends.acp_turn import Turn
 from clinvoker.backends.acp_wire import (
     VERSION,
@@ -205,9 +206,11 @@ class AcpLink:
             raise Refusal(Code.UNSUPPORTED, "this agent can call no tools of a client's", param="tools")
 
         async def call(name: str, given: Any) -> ToolAnswer:  # noqa: ANN401 - any JSON
-            if talk.call is None:
+            if talk.call is None or talk.turn is None:
                 return ToolAnswer("", "no turn is in hand", is_error=True)
-            return await talk.call(name, given)
+            call = talk.call
+            await talk.turn.tools.called()
+            return guarded(await call(name, given))
 
         # opencode 1.18.33 knows the servers of one directory by their names, whichever session they are of.
         others = sum(1 for other in self._talks.values() if other.key and other.workdir == talk.workdir)

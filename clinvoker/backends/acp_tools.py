@@ -10,9 +10,12 @@ from collections.abc import Collection
 from typing import Any
 
 import msgspec
+import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
-from actors.messages import ToolResult, ToolUse
+from actors.change import Change
+from actors.messages import ToolAnswer, ToolResult, ToolUse
 from actors.outbox import Outbox
 from clinvoker.backends.acp_wire import ToolCall, ToolContent
 
@@ -20,6 +23,9 @@ _NAME = re.compile(r"\w{1,64}")
 # gemini 0.61.0 makes its ids of the tool's name: run_shell_command__fc_5_0.
 _NAME_IN_ID = re.compile(r"([A-Za-z]\w*?)__")
 _DIFF_LIMIT = 64 * 1024
+TOLD_S = 1.0
+"""How long a call of the client's tool waits for the agent to tell of it; not every agent does."""
+
 DENIED = "Permission was denied."
 
 
@@ -39,6 +45,10 @@ class Tools:
         self._client = client
         """What agents call the client's tools: it is told of those when they reach it."""
         self._tools: dict[str, _Tool] = {}
+        self._announced = 0
+        self._called = 0
+        """Of the client's tools: the calls that the agent has told of, and those that have reached us."""
+        self._changed = Change()
         self.refused: list[str] = []
         """The names of those that were refused leave."""
 
@@ -56,6 +66,13 @@ class Tools:
         """Whether the call is one of the client's tools."""
         return self._known(news).is_clients
 
+    async def called(self) -> None:
+        """Take a call of the client's tool, which comes a way of its own: wait for what the agent said before it."""
+        self._called += 1
+        turn = self._called
+        with trio.move_on_after(TOLD_S):
+            await self._changed.wait_until(lambda: self._announced >= turn)
+
     def asked(self, news: ToolCall) -> tuple[str, Any]:
         """Take the call that the agent asks leave for; return the tool's name and what it is about to do."""
         tool = self._known(news)
@@ -72,6 +89,9 @@ class Tools:
         tool = self._tools.get(news.tool_call_id)
         if tool is None:
             tool = self._tools[news.tool_call_id] = _Tool(news, _name(news), _is_one_of(news, self._client))
+            if tool.is_clients:
+                self._announced += 1
+                self._changed.announce()
         else:
             for field in ("status", "title", "content", "locations", "raw_input", "raw_output"):
                 value = getattr(news, field)
@@ -88,6 +108,15 @@ class Tools:
         if not tool.is_done:
             tool.is_done = True
             self._out.put(ToolResult(tool.call.tool_call_id, output, is_error))
+
+
+def guarded(answer: ToolAnswer) -> ToolAnswer:
+    """What the client's tool gave, for gemini 0.61.0: it takes a text that is JSON for an object, and fails if it is none."""
+    try:
+        is_object = isinstance(msgspec.json.decode(answer.output.encode("utf-8", "replace")), dict)
+    except (msgspec.DecodeError, RecursionError):
+        return answer
+    return answer if is_object else replace(answer, output=f"\u200b{answer.output}")
 
 
 def _is_one_of(call: ToolCall, names: Collection[str]) -> bool:
