@@ -24,7 +24,7 @@ def running(model, tmp_path_factory):
     home = tmp_path_factory.mktemp("tools")
     settings = {**backends(model.url, home / "homes", *AGENTS), "echo": {}}
     keys = {"CLINVK_API_KEYS": f"{KEY},other"}
-    with Daemon(home / "daemon", backends=settings, env=keys, reattach_grace_secs=0.2) as daemon:
+    with Daemon(home / "daemon", backends=settings, env=keys) as daemon:
         wait_until(lambda: len(daemon.agents()) >= len(AGENTS), 30)
         yield daemon
 
