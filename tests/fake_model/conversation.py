@@ -32,7 +32,7 @@ class Conversation:
             self.tool_results.clear()
 
 
-_INJECTED_BLOCKS = re.compile(r"\A(\s*<([a-z_]+(?: [a-z_]+)?)>.*?</\2>\s*)+", re.DOTALL)
+_INJECTED_BLOCKS = re.compile(r"\A(\s*<([a-z_-]+)>.*?</\2>\s*)+", re.DOTALL)
 
 _INJECTED = (
     "<system-reminder>",  # claude
