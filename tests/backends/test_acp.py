@@ -587,9 +587,11 @@ async def test_a_live_agent_corrects_what_its_driver_says_that_it_can():
     player.answers["initialize"] = {"result": {"protocolVersion": 1}}
     player.answers["session/new"] = {"result": {"sessionId": "SESSION"}}
     await player.link.handshake()
-    assert driver.capabilities == replace(optimistic, images=False, resume=False)
+    assert driver.capabilities == replace(optimistic, images=False, resume=False, client_tools=False)
     await player.open()
-    assert driver.capabilities == replace(optimistic, images=False, resume=False, model=False)
+    assert driver.capabilities == replace(
+        optimistic, images=False, resume=False, client_tools=False, model=False
+    )
     player.answers.clear()
     await player.open()
     assert driver.capabilities == optimistic
