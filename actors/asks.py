@@ -12,15 +12,15 @@ Announce = Callable[[Event], None]
 Approve = Callable[[Permission, Announce], Awaitable[Leave]]
 """Whoever decides when the agent asks leave, and tells the caller about it or not."""
 
-CallClient = Callable[[str, Any, Announce], Awaitable[ToolAnswer]]
-"""Has the client run one of its tools: its name, what it is given, and where the call is told of."""
+CallClient = Callable[[str, Any, int, Announce], Awaitable[ToolAnswer]]
+"""As `CallTool`, and where the call is told of."""
 
 
 def tool_caller(options: Options, client: CallClient | None, announce: Announce) -> CallTool:
     """What a link calls the client's tools by; a call that nobody can answer is answered with an error."""
     tools = {tool.name: tool for tool in options.tools}
 
-    async def call(name: str, given: Any) -> ToolAnswer:  # noqa: ANN401 - whatever the agent gives
+    async def call(name: str, given: Any, number: int) -> ToolAnswer:  # noqa: ANN401 - whatever the agent gives
         tool = tools.get(name)
         if tool is None:
             return ToolAnswer("", f"there is no tool {name}", is_error=True)
@@ -29,6 +29,6 @@ def tool_caller(options: Options, client: CallClient | None, announce: Announce)
         if tool.freeform:
             text = given.get("input") if isinstance(given, dict) else given  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
             given = text if isinstance(text, str) else ""
-        return await client(name, given, announce)
+        return await client(name, given, number, announce)
 
     return call

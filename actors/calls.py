@@ -49,8 +49,10 @@ def run_of_call(call: str) -> str | None:
 
 
 class _Call(Struct, eq=False):
+    number: int
     use: ToolUse
     announce: Announce
+    told: trio.Event
     answered: trio.Event
     answer: ToolAnswer | None = None
 
@@ -74,8 +76,10 @@ class Calls:
         self._serial = 0
         self._waiting: set[str] = set()
         self._gathered: list[_Call] = []
+        self._queue: list[_Call] = []
+        """Calls that the client is not told of yet."""
         self._batches: list[_Batch] = []
-        self._places = trio.CapacityLimiter(MOST)
+        self._most = MOST
 
     @property
     def waiting(self) -> bool:
@@ -89,24 +93,26 @@ class Calls:
 
     def one_at_a_time(self) -> None:
         """Tell the client of no call before the last one is answered."""
-        self._places.total_tokens = 1
+        self._most = 1
 
-    async def put(self, name: str, given: Any, announce: Announce) -> ToolAnswer:  # noqa: ANN401 - any JSON
+    async def put(self, name: str, given: Any, number: int, announce: Announce) -> ToolAnswer:  # noqa: ANN401
         """Tell the client of a call and wait for its answer; an error when it does not come (`CallClient`)."""
-        async with self._places:
-            self._serial += 1
-            use = ToolUse(f"{self._stem}{self._serial}", name, given)
-            call = _Call(use, announce, trio.Event())
-            self._waiting.add(use.id)
+        self._serial += 1
+        use = ToolUse(f"{self._stem}{self._serial}", name, given)
+        call = _Call(number, use, announce, trio.Event(), trio.Event())
+        self._waiting.add(use.id)
+        self._changed()
+        try:
+            await self._gather(call)
+            await call.told.wait()
+            with trio.move_on_after(self._patience):
+                await call.answered.wait()
+        finally:
+            self._waiting.discard(use.id)
+            self._queue = [each for each in self._queue if each is not call]
+            self._batches = [batch for batch in self._batches if batch.calls.keys() & self._waiting]
+            self._release()
             self._changed()
-            try:
-                await self._tell(call)
-                with trio.move_on_after(self._patience):
-                    await call.answered.wait()
-            finally:
-                self._waiting.discard(use.id)
-                self._drop_deserted()
-                self._changed()
         if call.answer is None:
             self._unanswered()
         answer = call.answer or ToolAnswer(use.id, "the client did not answer in time", is_error=True)
@@ -134,24 +140,28 @@ class Calls:
         self._changed()
         return batch.upto
 
-    async def _tell(self, call: _Call) -> None:
+    async def _gather(self, call: _Call) -> None:
+        """Wait for others, if this is the first, and queue them all in the order of their numbers."""
         self._gathered.append(call)
         if len(self._gathered) == 1:
             try:
                 await trio.sleep(MOMENT)
             finally:
-                self._announce()
+                self._queue += sorted(self._gathered, key=lambda each: each.number)
+                self._gathered = []
+                self._release()
 
-    def _announce(self) -> None:
-        """Tell of what has gathered, one right after the other."""
-        gathered, self._gathered = self._gathered, []
-        self._batches.append(_Batch({call.use.id: call for call in gathered}))
-        for left, call in zip(range(len(gathered), 0, -1), gathered, strict=True):
+    def _release(self) -> None:
+        """Tell of what is queued, as far as the client takes it, one right after the other."""
+        queued = {call.use.id for call in (*self._queue, *self._gathered)}
+        free = self._most - len(self._waiting - queued)
+        told, self._queue = self._queue[:free], self._queue[free:]
+        if not told:
+            return
+        self._batches.append(_Batch({call.use.id: call for call in told}))
+        for left, call in zip(range(len(told), 0, -1), told, strict=True):
             call.announce(replace(call.use, client=left))
+            call.told.set()
 
     def _batch(self, calls: Sequence[str]) -> _Batch | None:
         return next((batch for batch in self._batches if batch.calls.keys() == set(calls)), None)
-
-    def _drop_deserted(self) -> None:
-        """Forget the batches whose calls the agent has all given up."""
-        self._batches = [batch for batch in self._batches if batch.calls.keys() & self._waiting]

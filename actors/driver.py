@@ -20,8 +20,11 @@ AskLeave = Callable[[Permission], Awaitable[Leave]]
 """Puts a permission to whoever decides in this turn (the mode, or the caller) and returns one of its `options`."""
 
 
-CallTool = Callable[[str, Any], Awaitable[ToolAnswer]]
-"""Has the client run one of its tools, `options.tools`, and waits for what it gives, for minutes if need be."""
+CallTool = Callable[[str, Any, int], Awaitable[ToolAnswer]]
+"""Has the client run one of its tools, `options.tools`, and waits for what it gives, for minutes if need be.
+
+Called with its name, what it is given, and a number that is higher for a later call: tasks start in any order.
+"""
 
 
 class LinkClosed(Exception):  # noqa: N818 - the agent's side of the link is gone; whose fault, the runner knows

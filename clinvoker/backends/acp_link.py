@@ -205,12 +205,12 @@ class AcpLink:
         if not self._takes_tools:
             raise Refusal(Code.UNSUPPORTED, "this agent can call no tools of a client's", param="tools")
 
-        async def call(name: str, given: Any) -> ToolAnswer:  # noqa: ANN401 - any JSON
+        async def call(name: str, given: Any, number: int) -> ToolAnswer:  # noqa: ANN401 - any JSON
             if talk.call is None or talk.turn is None:
                 return ToolAnswer("", "no turn is in hand", is_error=True)
-            call = talk.call
+            client = talk.call
             await talk.turn.tools.called()
-            return guarded(await call(name, given))
+            return guarded(await client(name, given, number))
 
         # opencode 1.18.33 knows the servers of one directory by their names, whichever session they are of.
         others = sum(1 for other in self._talks.values() if other.key and other.workdir == talk.workdir)

@@ -23,7 +23,7 @@ _NAME = re.compile(r"\w{1,64}")
 # gemini 0.61.0 makes its ids of the tool's name: run_shell_command__fc_5_0.
 _NAME_IN_ID = re.compile(r"([A-Za-z]\w*?)__")
 _DIFF_LIMIT = 64 * 1024
-TOLD_S = 1.0
+TOLD_S = 5.0
 """How long a call of the client's tool waits for the agent to tell of it; not every agent does."""
 
 DENIED = "Permission was denied."

@@ -252,12 +252,12 @@ class ClaudeLink:
     async def _serve_tools(self, request_id: str, message: Message, turn: ClaudeTurn, call: CallTool) -> None:
         """Answer one message to our MCP server."""
 
-        async def call_together(name: str, given: Any) -> ToolAnswer:  # noqa: ANN401 - any JSON
+        async def call_together(name: str, given: Any, number: int) -> ToolAnswer:  # noqa: ANN401 - any JSON
             # The agent calls a tool while its model is still writing the next call.
             with trio.move_on_after(MESSAGE_S):
                 while turn.speaks:
                     await self._control.wait()
-            return await call(name, given)
+            return await call(name, given, number)
 
         with trio.CancelScope() as scope, suppress(LinkClosed):
             self._asking[request_id] = scope

@@ -230,7 +230,9 @@ class CodexLink:
         if isinstance(known, Reply):
             result = known.result
         elif isinstance(known, ToolCall):
-            result = tool_result(await call(known.name, known.given))
+            result = tool_result(
+                await call(known.name, known.given, asked.id if isinstance(asked.id, int) else 0)
+            )
         else:
             leave = await ask(turn.describe(known.item_id, known.permission))
             if leave == "deny":

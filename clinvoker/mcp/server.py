@@ -69,11 +69,16 @@ class McpServer:
                 return {"tools": [_described(tool) for tool in self._tools]}
             case "tools/call":
                 told = msgspec.json.decode(message.params, type=_Call)
-                return _content(await call(told.name, told.arguments or {}))
+                return _content(await call(told.name, told.arguments or {}, _number(message)))
             case "ping":
                 return {}
             case _:
                 return None
+
+
+def _number(message: Message) -> int:
+    """Clients of the protocol number their requests."""
+    return message.id if isinstance(message.id, int) else 0
 
 
 def _described(tool: Tool) -> dict[str, Any]:

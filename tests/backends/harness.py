@@ -73,7 +73,7 @@ async def live_link(
             raise failure
 
 
-async def no_tools(name: str, given: Any) -> ToolAnswer:
+async def no_tools(name: str, given: Any, number: int) -> ToolAnswer:
     """Whoever runs the client's tools where there are none."""
     raise AssertionError(f"the agent called {name}")
 

@@ -15,7 +15,7 @@ from clinvoker.mcp.gate import Gate
 ADD = Tool("add", "adds", {"properties": {"a": {"type": "integer"}}})
 
 
-async def answer(name, given):
+async def answer(name, given, number):
     await trio.sleep(given.get("wait", 0))
     return ToolAnswer("", f"{name} {given}", images=(Image("image/png", "AA=="),))
 
