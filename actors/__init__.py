@@ -27,6 +27,7 @@ lease       what a pool is asked and told
 pool        the runners of one backend: leases, spares, idle eviction, spawn limit; slots: who may have which
 session     one live conversation: serialises its turns; replay: telling an agent what it does not remember
 run         one run and whoever follows it; recorder: what its work writes to; log: its numbered events
+asks        what a turn asks meanwhile; calls: those of the client's tools, that wait for it
 journal     the ports to what outlives an actor
 limiter     who may run now, and how often each may ask; line: whose turn it is; bucket: token buckets
 """

@@ -5,11 +5,11 @@ fed lines of output and sends lines of input. The runner owns the process, the r
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from actors.messages import ApprovalMode, Leave, Options, Permission, Prompt, SandboxMode
+from actors.messages import ApprovalMode, Leave, Options, Permission, Prompt, SandboxMode, ToolAnswer
 from actors.outbox import Outbox
 from actors.process import Launch
 
@@ -18,6 +18,13 @@ Send = Callable[[bytes], Awaitable[None]]
 
 AskLeave = Callable[[Permission], Awaitable[Leave]]
 """Puts a permission to whoever decides in this turn (the mode, or the caller) and returns one of its `options`."""
+
+
+CallTool = Callable[[str, Any, int], Awaitable[ToolAnswer]]
+"""Has the client run one of its tools, `options.tools`, and waits for what it gives, for minutes if need be.
+
+Called with its name, what it is given, and a number that is higher for a later call: tasks start in any order.
+"""
 
 
 class LinkClosed(Exception):  # noqa: N818 - the agent's side of the link is gone; whose fault, the runner knows
@@ -45,6 +52,8 @@ class Capabilities(Struct, frozen=True):
     sandbox_modes: tuple[SandboxMode, ...]
     extra: tuple[str, ...]
     """Flags a request may pass in `extra`."""
+    client_tools: bool
+    """The agent can call tools that the client runs."""
 
 
 class FlagValue(Struct, frozen=True):
@@ -76,6 +85,10 @@ class Link(Protocol):
         """Bring the process to where it can hold conversations. Raises `Refusal`, `LinkClosed`, `ProtocolBroken`."""
         ...
 
+    async def serve(self) -> None:
+        """Do what is to be done beside the lines and the turns, as long as the process lives; may end at once."""
+        ...
+
     async def open(self, options: Options, resume: str | None) -> str:
         """Open a conversation, or resume one by the agent's own id; returns that id (a stable key for `turn`).
 
@@ -83,8 +96,12 @@ class Link(Protocol):
         """
         ...
 
-    async def turn(self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave) -> None:
+    async def turn(
+        self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave, call: CallTool
+    ) -> None:
         """Run one turn and return after its terminal event was put into `out`; `Start` is the first event.
+
+        Calls of the client's tools go to `call`, side by side, and need no leave; it tells of them in `out` itself.
 
         Raises `LinkClosed` when the process ends first. When cancelled it just stops listening: the runner then
         calls `interrupt`.

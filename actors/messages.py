@@ -32,6 +32,26 @@ class Prompt(Struct, frozen=True):
     """A JSON Schema that the answer must satisfy."""
 
 
+class Tool(Struct, frozen=True):
+    """A tool that the client offers, and runs itself when the agent calls it."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    """A JSON Schema of what it takes."""
+    freeform: bool = False
+    """It takes a text: the agent gives it as `input` of an object."""
+
+
+class ToolAnswer(Struct, frozen=True):
+    """What the client's tool gave for the call of that id."""
+
+    id: str
+    output: str
+    is_error: bool = False
+    images: tuple[Image, ...] = ()
+
+
 class Options(Struct, frozen=True):
     """How a conversation is to be held. Empty means the agent's own default."""
 
@@ -47,6 +67,8 @@ class Options(Struct, frozen=True):
     """Flags for the CLI, already checked against the allow list."""
     ephemeral: bool = False
     """The agent is to keep no record of the conversation, where it can."""
+    tools: tuple[Tool, ...] = ()
+    """The client's own, beside those that the agent has."""
 
 
 class Usage(Struct, frozen=True):
@@ -81,13 +103,15 @@ class Thinking(Struct, frozen=True, gc=False):
     text: str
 
 
-class ToolUse(Struct, frozen=True):
-    """The agent calls one of its own tools."""
+class ToolUse(Struct, frozen=True, omit_defaults=True):
+    """The agent calls one of its own tools, or one of the client's."""
 
     TYPE: ClassVar[str] = "tool_use"
     id: str
     name: str
     input: Any
+    client: int = 0
+    """Not 0: the client's tool. Calls that wait for the client together are counted down: the last one has 1."""
 
 
 class ToolResult(Struct, frozen=True):

@@ -6,10 +6,11 @@ import trio
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
+from actors.asks import Announce
+from actors.calls import Calls
 from actors.errors import Code, Refusal
 from actors.log import Log
 from actors.messages import Complete, Event, Failed, Leave, Message, Permission, Start, ToolResult
-from actors.runner import Announce
 
 
 class RunLimits(Struct, frozen=True):
@@ -19,6 +20,7 @@ class RunLimits(Struct, frozen=True):
     first_event: float = 120.0
     idle: float = 120.0
     permission: float = 60.0
+    client_tool: float = 300.0
     reattach: float = 1.0
     transcript: int = 16 * 1024 * 1024
 
@@ -40,9 +42,10 @@ class Recorder:
     The record of the run ends the log with its terminal event; that of a branch ends with its own, and the log goes on.
     """
 
-    def __init__(self, identity: Identity, limits: RunLimits, *, kept: bool = False) -> None:
+    def __init__(self, identity: Identity, limits: RunLimits, calls: Calls, *, kept: bool = False) -> None:
         self.identity = identity
         self.limits = limits
+        self.calls = calls
         self.log = Log(identity.run_id, limits.transcript, awaits_keeping=kept)
         self.task: int | UnsetType = UNSET
         self.outcome: Complete | Failed | None = None
@@ -87,7 +90,7 @@ class Recorder:
     def branch(self, task: int, backend: str, session_id: str) -> "Recorder":
         """The record of one task of this run, in the same log."""
         identity = replace(self.identity, backend=backend, session_id=session_id)
-        branch = Recorder(identity, self.limits)
+        branch = Recorder(identity, self.limits, self.calls)
         branch.log, branch.task, branch._trunk = self.log, task, self
         self._branches.append(branch)
         return branch

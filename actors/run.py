@@ -8,6 +8,7 @@ An attached run is cancelled when its last follower has gone and none has come b
 goes on by itself.
 """
 
+import math
 import secrets
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from typing import Any
 import trio
 
 from actors.actor import Actor
+from actors.calls import AnswerCalls, Calls, Deliver
 from actors.change import Change
 from actors.errors import Code, Refusal
 from actors.journal import Journal
@@ -41,7 +43,7 @@ class Follow(Stream[list[Entry]], frozen=True):
     after: int = 0
 
 
-class Identify(Ask["Identity"], frozen=True):
+class Identify(Ask[Identity], frozen=True):
     """Who the run is."""
 
 
@@ -86,9 +88,12 @@ class Run(Actor):
         self._work = work
         self._limits = limits
         self._observe = observe
-        self._recorder = Recorder(identity, limits, kept=journal is not None)
+        calls = Calls(identity.run_id, limits.client_tool, self._note_calls, self._give_up_client)
+        self._recorder = Recorder(identity, limits, calls, kept=journal is not None)
         self.began = self._recorder.began
         self._scope = trio.CancelScope()
+        self._time = trio.CancelScope()
+        """What the whole run may take; not counted while the client runs its tools."""
         self._cut_short: Failed | None = None
         self._keeping = trio.CancelScope(shield=True)
         self._kept = journal is None
@@ -108,8 +113,8 @@ class Run(Actor):
         self.nursery.start_soon(self._keep_events)
         self.nursery.start_soon(self._watch_followers)
 
-    async def receive(self, message: Tell | Ask[Any]) -> object:
-        """Answer `Identify`, `Look`, `Cancel` and `Answer`."""
+    async def receive(self, message: Tell | Ask[Any]) -> object:  # noqa: PLR0911 - a table
+        """Answer `Identify`, `Look`, `Cancel`, `Answer`, `Deliver` and `AnswerCalls`."""
         match message:
             case Identify():
                 return self._identity
@@ -122,6 +127,11 @@ class Run(Actor):
             case Answer(permission=permission, leave=leave):
                 self._recorder.answer(permission, leave)
                 return None
+            case Deliver(calls=calls, upto=upto):
+                self._recorder.calls.deliver(calls, upto)
+                return None
+            case AnswerCalls(answers=answers):
+                return self._recorder.calls.answer(answers)
             case _:
                 return await super().receive(message)
 
@@ -165,10 +175,11 @@ class Run(Actor):
     async def _do_work(self) -> None:
         failure: Failed | None = None
         try:
-            with self._scope, trio.fail_after(self._limits.total):
+            self._time.deadline = trio.current_time() + self._limits.total
+            with self._scope, self._time:
                 await self._work(self._recorder)
-        except trio.TooSlowError:
-            failure = Failed(Code.TIMEOUT, f"the run took longer than {self._limits.total:g} s")
+            if self._time.cancelled_caught:
+                failure = Failed(Code.TIMEOUT, f"the run took longer than {self._limits.total:g} s")
         except Refusal as refusal:
             failure = as_failed(refusal)
         except Exception as error:  # noqa: BLE001 - whatever broke ends this run only, and its readers are told
@@ -177,6 +188,7 @@ class Run(Actor):
         finally:
             nothing = Failed(Code.INTERNAL, "the run ended without a result")
             self._recorder.record([failure or self._cut_short or nothing])
+            self._readers.announce()  # nobody is waited for any more
             if self._kept:
                 self._report()
 
@@ -251,15 +263,30 @@ class Run(Actor):
 
     async def _deserted_for_good(self) -> bool:
         with trio.move_on_after(self._limits.reattach):
-            await self._readers.wait_until(lambda: self._followers)
-        if not self._followers:
+            await self._readers.wait_until(lambda: self._awaited)
+        if not self._awaited:
             if not self._identity.detached and self._recorder.outcome is None:
                 self._cut(Failed(Code.CANCELLED, "the caller went away"))
             await self._over.wait()
-        return not self._followers
+        return not self._awaited
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether somebody reads, or will: the client that was told of calls answers them with another request."""
+        return self._followers > 0 or (self._recorder.outcome is None and self._recorder.calls.held)
 
     async def _wait_deserted(self) -> None:
-        await self._readers.wait_until(lambda: not self._followers)
+        await self._readers.wait_until(lambda: not self._awaited)
+
+    def _note_calls(self) -> None:
+        """Stop the time while the client runs its tools; its next request has all of it again."""
+        waiting = self._recorder.calls.waiting
+        self._time.deadline = math.inf if waiting else trio.current_time() + self._limits.total
+        self._readers.announce()
+
+    def _give_up_client(self) -> None:
+        patience = self._limits.client_tool
+        self._cut(Failed(Code.TIMEOUT, f"the client did not answer its tool calls within {patience:g} s"))
 
     def _count_follower(self, change: int) -> None:
         self._followers += change

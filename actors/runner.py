@@ -8,7 +8,6 @@ so a reader that leaves cancels its turn, and the agent is interrupted through i
 import os
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +16,7 @@ import trio
 from msgspec import Struct
 
 from actors.actor import Actor
+from actors.asks import Approve, CallClient, tool_caller
 from actors.driver import Driver, Link, LinkClosed, ProtocolBroken
 from actors.errors import Code, Refusal
 from actors.lines import utf8
@@ -28,13 +28,6 @@ from actors.outbox import Outbox
 from actors.process import LaunchError, Process, ProcessGone, open_process, sweep_strays
 from actors.scratch import make_directory, remove_directory, scratch_directory
 from actors.telemetry import LinesUnparsed, Observer, ProcessEnded, ProcessSpent, ProcessStarted
-
-Announce = Callable[[Event], None]
-"""Puts an event among those of the turn, in its place."""
-
-Approve = Callable[[Permission, Announce], Awaitable[Leave]]
-"""Whoever decides when the agent asks leave, and tells the caller about it or not."""
-
 
 SWEEP_PAUSE = 0.1
 """Seconds between two looks for what ended turns left running: a look reads all of /proc."""
@@ -62,6 +55,8 @@ class Turn(Stream[Batch], frozen=True):
     options: Options
     approve: Approve
     resume: str | None = None
+    client: CallClient | None = None
+    """Whoever runs the client's tools; None if nobody does."""
 
 
 class Forget(Tell, frozen=True):
@@ -160,6 +155,7 @@ class Runner(Actor):
                 ):
                     self._link = self._driver.link(self._send, launch)
                     nursery.start_soon(self._read)
+                    nursery.start_soon(self._link.serve)
                     nursery.start_soon(self._sweep_after_turns)
                     self._unavailable = await self._shake_hands()
                     if self._unavailable is None:
@@ -352,7 +348,8 @@ class Runner(Actor):
             return await turn.approve(permission, outbox.put)
 
         try:
-            await self._link.turn(conversation, turn.prompt, outbox, ask)
+            call = tool_caller(turn.options, turn.client, outbox.put)
+            await self._link.turn(conversation, turn.prompt, outbox, ask, call)
         except (LinkClosed, ProcessGone):
             await self._wait_gone()
             outbox.put(Failed(Code.CRASHED, self._obituary()))

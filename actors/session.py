@@ -13,13 +13,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.actor import Actor
+from actors.asks import Approve, CallClient
 from actors.errors import ActorDied, Code, Refusal
 from actors.journal import Memory
 from actors.lease import Close, Lease, Released, Verdict
 from actors.mailbox import Ask, Emit, Ref, Replies, Stream, Tell
 from actors.messages import Complete, Event, Failed, Options, Prompt, as_failed
 from actors.replay import with_history
-from actors.runner import Approve, Batch, Turn
+from actors.runner import Batch, Turn
 
 LINE = 16
 """Turns that may wait for the one in hand."""
@@ -38,6 +39,8 @@ class Begin(Stream[list[Event]], frozen=True):
     approve: Approve
     queue: bool = False
     """Wait for the turn in hand instead of being refused. An empty batch says when the waiting is over."""
+    client: CallClient | None = None
+    """Whoever runs the client's tools."""
 
 
 class End(Tell, frozen=True):
@@ -193,7 +196,7 @@ class Session(Actor):
         lease = Lease(session.id, self.ref, session.options, resume)
         with closing(await self._pool.stream(lease)) as leases:
             runner = self._runner = await leases.next()
-            turn = Turn(session.id, prompt, session.options, begin.approve, resume)
+            turn = Turn(session.id, prompt, session.options, begin.approve, resume, begin.client)
             with closing(await _start(runner, turn)) as batches:
                 try:
                     async for batch in batches:

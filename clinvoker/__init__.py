@@ -13,6 +13,7 @@ store     SQLite
 records   the agents' own records of conversations
 backends  one file per agent protocol
 api       the HTTP surfaces
+mcp       the client's tools for agents that take MCP servers
 http      the ground they stand on: hypercorn and quart-trio, made safe
 metrics   records to Prometheus series
 tracing   spans of requests, runs and turns; otel: sending them, an extra

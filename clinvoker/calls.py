@@ -7,6 +7,7 @@ from msgspec import Struct
 from actors.mailbox import Ref
 from actors.messages import Options, Prompt
 from actors.recorder import Identity, Recorder
+from clinvoker.flows import Parallel
 from clinvoker.keeping import RunJournal
 
 
@@ -23,6 +24,7 @@ class PromptCall(Struct, frozen=True):
     """Whose limits count; empty: the caller's."""
     queue: bool = False
     detach: bool = False
+    calls: Parallel = "none"
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     idempotency_key: str = ""
@@ -57,3 +59,5 @@ class Started(Struct, frozen=True):
     options: Options
     began: float
     """On trio's clock, seconds."""
+    after: int = 0
+    """The entry after which what answers the request begins."""

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Callable
 from contextlib import closing
+from typing import Literal
 
 import trio
 
+from actors.asks import Announce, Approve
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ref
 from actors.messages import ApprovalMode, Event, Leave, Permission, Prompt, Start
 from actors.recorder import Recorder
-from actors.runner import Announce, Approve
 from actors.session import Begin
+
+Parallel = Literal["none", "one", "many"]
+"""How many of its tools' calls the client takes at a time."""
 
 
 class SessionEnded(ActorDied):
@@ -25,6 +29,7 @@ async def take_turn(
     mode: ApprovalMode,
     *,
     queue: bool = False,
+    calls: Parallel = "none",
     meter: Callable[[list[Event]], None] = lambda _: None,
 ) -> None:
     """Run one turn of a session and record its events, each batch of which `meter` is told, and may refuse to go on.
@@ -33,10 +38,13 @@ async def take_turn(
     `SessionEnded`.
     """
     limits = recorder.limits
+    if calls == "one":
+        recorder.calls.one_at_a_time()
     # Nobody says anything to a turn that waits for others.
     patience = math.inf if queue else limits.first_event
     try:
-        stream = await session.stream(Begin(prompt, _decider(recorder, mode), queue))
+        client = None if calls == "none" else recorder.calls.put
+        stream = await session.stream(Begin(prompt, _decider(recorder, mode), queue, client))
     except ActorDied as death:
         raise SessionEnded(str(death)) from None
     with closing(stream) as batches:
@@ -45,6 +53,8 @@ async def take_turn(
                 # While a permission is open it is the caller who says nothing, and that has a bound of its own.
                 asking = limits.permission if recorder.permissions else 0.0
                 watch.deadline = trio.current_time() + patience + asking
+                if recorder.calls.waiting:
+                    watch.deadline = math.inf  # that has a bound of its own, too
                 events = await anext(batches, None)
                 if events is None:
                     return

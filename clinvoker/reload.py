@@ -25,6 +25,7 @@ LIVE = frozenset(
                 "first_event_timeout_secs",
                 "idle_event_timeout_secs",
                 "permission_timeout_secs",
+                "client_tool_timeout_secs",
                 "reattach_grace_secs",
                 "heartbeat_secs",
                 "max_transcript_bytes",

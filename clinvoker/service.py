@@ -83,6 +83,7 @@ class Service:
             first_event=server.first_event_timeout_secs,
             idle=server.idle_event_timeout_secs,
             permission=server.permission_timeout_secs,
+            client_tool=server.client_tool_timeout_secs,
             reattach=server.reattach_grace_secs,
             transcript=server.max_transcript_bytes,
         )

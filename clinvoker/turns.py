@@ -182,7 +182,15 @@ class Turns:
             self.policy.still_work_in(ready.call.caller, ready.record.options.workdir)
             session = await self._open(record, ready.memory)
             try:
-                await take_turn(recorder, session, prompt, mode, queue=ready.call.queue, meter=meter)
+                await take_turn(
+                    recorder,
+                    session,
+                    prompt,
+                    mode,
+                    queue=ready.call.queue,
+                    calls=ready.call.calls,
+                    meter=meter,
+                )
             except SessionEnded:
                 if not left:
                     raise

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from actors.driver import Capabilities, FlagValue
 from actors.errors import Code, Refusal
-from actors.messages import Image, Options, Prompt
+from actors.messages import Image, Options, Prompt, Tool
 from clinvoker.backends.choice import Backend, check, choose, with_defaults
 from clinvoker.backends.registry import PROTOCOLS
 from clinvoker.config import BackendSettings
@@ -22,6 +22,7 @@ NOTHING = Capabilities(
     approval_modes=("default",),
     sandbox_modes=("default",),
     extra=(),
+    client_tools=False,
 )
 EVERYTHING = Capabilities(
     deltas=True,
@@ -35,6 +36,7 @@ EVERYTHING = Capabilities(
     approval_modes=("default", "auto", "none", "always"),
     sandbox_modes=("default", "read-only", "workspace", "full"),
     extra=("--effort", "-c"),
+    client_tools=True,
 )
 SETTINGS = BackendSettings(protocol="acp", command=("agent",))
 PLAIN = Prompt("x")
@@ -61,6 +63,7 @@ ASKED = {
     "max_tokens": (Options(max_tokens=1), PLAIN),
     "approval_mode": (Options(approval_mode="auto"), PLAIN),
     "sandbox_mode": (Options(sandbox_mode="read-only"), PLAIN),
+    "tools": (Options(tools=(Tool("look", "", {}),)), PLAIN),
     "images": (Options(), Prompt("x", images=(Image("image/png", "AA=="),))),
     "schema": (Options(), Prompt("x", schema={})),
 }

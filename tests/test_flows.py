@@ -4,9 +4,10 @@ import pytest
 import trio
 
 from actors.actor import Actor
+from actors.calls import Calls
 from actors.errors import ActorDied, Code, Refusal
 from actors.messages import Complete, Failed, Message, Permission, Prompt, Start
-from actors.run import Identity, Recorder, RunLimits
+from actors.recorder import Identity, Recorder, RunLimits
 from clinvoker.flows import take_turn
 from tests.actors.support import running, settle
 
@@ -51,7 +52,8 @@ async def playing(*script):
 
 @pytest.fixture
 async def recorder():
-    return Recorder(Identity("run_1", "ses_1", "echo"), LIMITS)
+    calls = Calls("run_1", 1.0, lambda: None, lambda: None)
+    return Recorder(Identity("run_1", "ses_1", "echo"), LIMITS, calls)
 
 
 def recorded(recorder):

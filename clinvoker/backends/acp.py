@@ -41,6 +41,7 @@ class AcpDriver:
             approval_modes=("default", "auto", "none", "always"),
             sandbox_modes=("default", "full"),
             extra=settings.allowed_extra or (),
+            client_tools=True,
         )
 
     @property
@@ -104,6 +105,7 @@ class AcpDriver:
             self._capabilities,
             images=about.images,
             resume=about.resume,
+            client_tools=about.tools,
             model=about.model is not False or bool(self._settings.model),
         )
 

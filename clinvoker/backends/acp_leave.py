@@ -53,10 +53,12 @@ class Questions:
     async def _answer(self, question: _Question, ask: AskLeave) -> None:
         call, tool_call = question.call, question.request.tool_call
         choices = _choices(question.request.options)
-        name, what = self._turn.asked(tool_call)
-        leave = await ask(Permission(f"perm_{uuid4().hex[:12]}", name, what, tuple(choices)))
-        if leave == "deny":
-            self._turn.tools.denied(tool_call.tool_call_id)
+        leave: Leave = "allow"
+        if not self._turn.tools.is_clients(tool_call):
+            name, what = self._turn.asked(tool_call)
+            leave = await ask(Permission(f"perm_{uuid4().hex[:12]}", name, what, tuple(choices)))
+            if leave == "deny":
+                self._turn.tools.denied(tool_call.tool_call_id)
         del self._open[call.id]
         chosen = choices.get(leave)
         outcome = {"outcome": {"outcome": "selected", "optionId": chosen}} if chosen else CANCELLED

@@ -14,13 +14,14 @@ import msgspec
 import trio
 from msgspec import Raw, Struct
 
-from actors.driver import AskLeave, LinkClosed, ProtocolBroken, Send
+from actors.driver import AskLeave, CallTool, LinkClosed, ProtocolBroken, Send
 from actors.errors import Code, Refusal
-from actors.messages import Complete, Failed, Options, Prompt, Start
+from actors.messages import Complete, Failed, Options, Prompt, Start, ToolAnswer
 from actors.outbox import Outbox
 from clinvoker.backends import acp_errors
 from clinvoker.backends.acp_leave import CANCELLED, Questions
 from clinvoker.backends.acp_model import choose_model, offers_models
+from clinvoker.backends.acp_tools import guarded
 from clinvoker.backends.acp_turn import Turn
 from clinvoker.backends.acp_wire import (
     VERSION,
@@ -33,6 +34,8 @@ from clinvoker.backends.acp_wire import (
     decode_update,
 )
 from clinvoker.backends.jsonrpc import Call, Peer, Request, RpcError
+from clinvoker.mcp.gate import Gate
+from clinvoker.mcp.server import NAME
 
 CLIENT = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
 """What we do for an agent: nothing; it has its own files and terminals."""
@@ -51,13 +54,20 @@ class About(Struct, frozen=True):
 
     images: bool
     resume: bool
+    tools: bool
     model: bool | None
     """Whether its model can be chosen; None until it has opened a session."""
 
 
 class _Conversation:
-    def __init__(self, workdir: str, *, is_new: bool) -> None:
-        self.workdir = workdir
+    def __init__(self, options: Options, *, is_new: bool) -> None:
+        self.workdir = options.workdir
+        self.tools: frozenset[str] = frozenset()
+        """What the agent may call the client's."""
+        self.call: CallTool | None = None
+        """Who runs the client's tools in the turn in hand."""
+        self.key = ""
+        """Of the offer of those tools."""
         self.model = ""
         self.cost: float | None = 0.0 if is_new else None
         """What the session had cost before the turn in hand; None when that was in another process."""
@@ -84,6 +94,7 @@ class AcpLink:
         self._talks: dict[str, _Conversation] = {}
         self._opening = trio.Lock()
         """Gemini 0.61.0 locks its list of directories for each new session, and who meets the lock waits for seconds."""
+        self._gate = Gate()
 
     def feed(self, line: bytes) -> None:
         """Take one line of the agent's output."""
@@ -110,36 +121,34 @@ class AcpLink:
         self._agent = told.agent_capabilities
         self._tell()
 
+    async def serve(self) -> None:
+        """Let the client's tools be called."""
+        await self._gate.serve()
+
     async def open(self, options: Options, resume: str | None) -> str:
         """Open a session, or resume one, and set its model."""
-        talk = _Conversation(options.workdir, is_new=resume is None)
-        params: dict[str, Any] = {"cwd": options.workdir, "mcpServers": []}
-        if resume is None:
-            async with self._opening:
-                session = await self._new(params)
-            conversation = session.session_id
-            self._models = offers_models(session)
-            self._tell()
-        else:
-            conversation = resume
-            session = await self._resume(talk, resume, params)
-        self._talks[conversation] = talk
+        talk = _Conversation(options, is_new=resume is None)
+        params: dict[str, Any] = {"cwd": options.workdir, "mcpServers": self._offer(talk, options)}
         try:
-            talk.model = await choose_model(self._peer, conversation, session, options.model or self._model)
-        except Refusal:
-            await self.close(conversation)
+            conversation = await self._open(talk, options, params, resume)
+        except BaseException:
+            self._gate.withdraw(talk.key)
             raise
+        self._talks[conversation] = talk
         return conversation
 
-    async def turn(self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave) -> None:
+    async def turn(
+        self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave, call: CallTool
+    ) -> None:
         """Run one turn."""
         talk = self._talks.get(conversation)
         if talk is None:
             raise Refusal(Code.NOT_FOUND, f"no conversation {conversation} is open")
         params = {"sessionId": conversation, "prompt": self._blocks(conversation, prompt)}
-        turn = talk.turn = Turn(out, Start(talk.model, talk.workdir))
+        turn = talk.turn = Turn(out, Start(talk.model, talk.workdir), talk.tools)
         request = talk.prompt = self._peer.prepare("session/prompt", params)
         questions = talk.questions = Questions(self._peer, turn)
+        talk.call = call
         try:
             await request.send()
             turn.begin()
@@ -148,7 +157,7 @@ class AcpLink:
                 ending = await _ending(request, turn, talk.cost)
                 nursery.cancel_scope.cancel()
         finally:
-            talk.turn = None
+            talk.turn = talk.call = None
         talk.prompt = talk.questions = None
         talk.cost = talk.cost if turn.cost is None else turn.cost
         if ending is None:
@@ -173,7 +182,8 @@ class AcpLink:
 
     async def close(self, conversation: str) -> None:
         """Let the agent forget a session, if it can."""
-        self._talks.pop(conversation, None)
+        if talk := self._talks.pop(conversation, None):
+            self._gate.withdraw(talk.key)
         self._commandless.discard(conversation)
         if self._agent.session_capabilities.close is not None:
             with suppress(RpcError):
@@ -182,9 +192,56 @@ class AcpLink:
     def _tell(self) -> None:
         agent = self._agent
         resume = agent.load_session or agent.session_capabilities.resume is not None
-        self._learn(About(agent.prompt_capabilities.image, resume, self._models))
+        self._learn(About(agent.prompt_capabilities.image, resume, self._takes_tools, self._models))
+
+    @property
+    def _takes_tools(self) -> bool:
+        return self._agent.mcp_capabilities is not None
 
     # Sessions.
+
+    def _offer(self, talk: _Conversation, options: Options) -> list[dict[str, Any]]:
+        """Offer the client's tools; returns the MCP servers of the session."""
+        if not options.tools:
+            return []
+        if not self._takes_tools:
+            raise Refusal(Code.UNSUPPORTED, "this agent can call no tools of a client's", param="tools")
+
+        async def call(name: str, given: Any, number: int) -> ToolAnswer:  # noqa: ANN401 - any JSON
+            if talk.call is None or talk.turn is None:
+                return ToolAnswer("", "no turn is in hand", is_error=True)
+            client = talk.call
+            await talk.turn.tools.called()
+            return guarded(await client(name, given, number))
+
+        # opencode 1.18.33 knows the servers of one directory by their names, whichever session they are of.
+        others = sum(1 for other in self._talks.values() if other.key and other.workdir == talk.workdir)
+        name = f"{NAME}_{others + 1}" if others else NAME
+        talk.key, server = self._gate.offer(name, options.tools, call)
+        # As gemini 0.61.0 and opencode 1.18.33 name them.
+        talk.tools = frozenset(
+            f"{prefix}{name}_{tool.name}" for tool in options.tools for prefix in ("mcp_", "")
+        )
+        return [server]
+
+    async def _open(
+        self, talk: _Conversation, options: Options, params: dict[str, Any], resume: str | None
+    ) -> str:
+        if resume is None:
+            async with self._opening:
+                session = await self._new(params)
+            conversation = session.session_id
+            self._models = offers_models(session)
+            self._tell()
+        else:
+            conversation = resume
+            session = await self._resume(talk, resume, params)
+        try:
+            talk.model = await choose_model(self._peer, conversation, session, options.model or self._model)
+        except Refusal:
+            await self.close(conversation)
+            raise
+        return conversation
 
     async def _new(self, params: dict[str, Any]) -> Session:
         try:

@@ -1,6 +1,7 @@
 """One turn of an ACP session: the agent's updates go in, events come out, and the turn's end is made of its result."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from msgspec import Raw
@@ -62,8 +63,8 @@ class _Voice:
 class Turn:
     """The events of one turn, up to but without its end."""
 
-    def __init__(self, out: Outbox, start: Start) -> None:
-        self.tools = Tools(out)
+    def __init__(self, out: Outbox, start: Start, client_tools: Collection[str] = ()) -> None:
+        self.tools = Tools(out, client_tools)
         self.cost: float | None = None
         """What the session has cost by now, in dollars, as last told."""
         self._out = out

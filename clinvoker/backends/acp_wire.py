@@ -39,6 +39,8 @@ class AgentCapabilities(Struct, rename="camel", frozen=True):
     load_session: bool = False
     prompt_capabilities: PromptCapabilities = PromptCapabilities()
     session_capabilities: SessionCapabilities = SessionCapabilities()
+    mcp_capabilities: dict[str, Any] | None = None
+    """Every agent must start the MCP servers that it is told of; one that does not says nothing of MCP at all."""
 
 
 class Initialized(Wire):

@@ -53,6 +53,7 @@ def check(backend: Backend, options: Options, prompt: Prompt) -> None:
         ("sandbox_mode", True, options.sandbox_mode in can.sandbox_modes),
         ("images", bool(prompt.images), can.images),
         ("schema", prompt.schema is not None, can.schema),
+        ("tools", bool(options.tools), can.client_tools),
     )
     for param, asked, possible in wanted:
         if asked and not possible:

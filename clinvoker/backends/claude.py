@@ -16,6 +16,7 @@ from actors.process import Launch
 from clinvoker.backends.claude_link import ClaudeLink
 from clinvoker.backends.environment import agent_environment
 from clinvoker.config.settings import BackendSettings
+from clinvoker.mcp.server import NAME
 
 PROTOCOL: Final = (
     "-p",
@@ -69,6 +70,9 @@ EXTRA: Final = {
 }
 """What a request may pass (2.1.330): nothing that widens what the agent may read, write or run."""
 
+TOOLS: Final = f"mcp__{NAME}"
+"""All tools of our own server."""
+
 SESSION_FLAG: Final = "--session-id="
 RESUME_FLAG: Final = "--resume="
 
@@ -97,6 +101,7 @@ class ClaudeDriver:
             approval_modes=("default", "auto", "none", "always"),
             sandbox_modes=("default", "read-only", "full"),
             extra=tuple(EXTRA) if settings.allowed_extra is None else settings.allowed_extra,
+            client_tools=True,
         )
 
     def records(self, conversation: str) -> tuple[str, ...]:
@@ -133,7 +138,8 @@ class ClaudeDriver:
             argv.append(f"--max-turns={options.max_turns}")  # per turn of ours, not per process
         if options.ephemeral:
             argv.append("--no-session-persistence")
-        argv += [*self._settings.extra_flags, *options.extra]
+        # The client's own need nobody's leave: it runs them itself, or does not.
+        argv += [f"--allowedTools={TOOLS}", *self._settings.extra_flags, *options.extra]
         return Launch(tuple(argv), self._environment(options, scratch), options.workdir or scratch)
 
     def link(self, send: Send, launch: Launch) -> Link:

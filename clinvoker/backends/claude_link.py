@@ -4,7 +4,8 @@ handshake   a control request that changes nothing: its answer says that the pro
 open        model and permission mode, by control requests
 turn        the first one goes out behind `initialize`, which takes the system prompt and the schema, once for all:
             a second `initialize` is acknowledged and ignored. Hence a spare can be made without knowing either,
-            and a schema is the whole conversation's.
+            and a schema is the whole conversation's. It also names our MCP server, which the agent then talks to
+            by control requests: the client's tools.
 interrupt   by control request; the turn's result says that the agent is idle again
 """
 
@@ -15,9 +16,9 @@ from uuid import uuid4
 import msgspec
 import trio
 
-from actors.driver import AskLeave, LinkClosed, ProtocolBroken, Send
+from actors.driver import AskLeave, CallTool, LinkClosed, ProtocolBroken, Send
 from actors.errors import Code, Refusal
-from actors.messages import ApprovalMode, Options, Prompt
+from actors.messages import ApprovalMode, Options, Prompt, ToolAnswer
 from actors.outbox import Outbox
 from clinvoker.backends.claude_control import ClaudeControl
 from clinvoker.backends.claude_input import content, decision, permission
@@ -27,6 +28,7 @@ from clinvoker.backends.claude_wire import (
     CanUseTool,
     Interrupted,
     Line,
+    McpMessage,
     Result,
     answer_line,
     control_line,
@@ -34,6 +36,7 @@ from clinvoker.backends.claude_wire import (
     read_line,
     user_line,
 )
+from clinvoker.mcp.server import NAME, McpServer, Message
 
 _MODES: Final[dict[ApprovalMode, str | None]] = {
     "default": None,  # the user's own settings say
@@ -41,6 +44,10 @@ _MODES: Final[dict[ApprovalMode, str | None]] = {
     "none": "dontAsk",
     "always": "default",
 }
+
+
+MESSAGE_S: Final = 30.0
+"""How long a call of a tool waits for the end of the model's message, which may never be told."""
 
 
 class ClaudeLink:
@@ -60,6 +67,8 @@ class ClaudeLink:
         self._running: str | None = None
         """The message whose result is to come; it outlives a turn that nobody listens to any more."""
         self._asked: list[tuple[str, CanUseTool]] = []
+        self._messages: list[tuple[str, Message]] = []
+        """To our MCP server, unanswered."""
         self._asking: dict[str, trio.CancelScope] = {}
         self._total_cost: float | None = None if resumed else 0.0
 
@@ -87,8 +96,9 @@ class ClaudeLink:
                 self.unparsed += 1
             case _:
                 if self._turn is not None:
+                    spoke = self._turn.speaks
                     self._turn.feed(head, line)
-                    if self._turn.cut_short:
+                    if self._turn.cut_short or spoke != self._turn.speaks:
                         self._control.wake()
 
     def _take_control(self, head: Line) -> None:
@@ -101,6 +111,8 @@ class ClaudeLink:
             asked = read(CanUseTool, head.request)
             if asked.subtype == "can_use_tool":
                 self._asked.append((head.request_id, asked))
+            elif asked.subtype == "mcp_message":
+                self._messages.append((head.request_id, read(McpMessage, head.request).message))
         self._control.wake()
 
     def _end(self, result: Result) -> None:
@@ -136,6 +148,9 @@ class ClaudeLink:
                 raise Refusal(Code.NOT_FOUND, self._stillborn, param="session_id") from None
             raise
 
+    async def serve(self) -> None:
+        """Nothing: all of it goes on within turns."""
+
     async def open(self, options: Options, resume: str | None) -> str:
         """Set what can be set on a running process. The conversation was named when it was launched."""
         if resume is not None and resume != self._conversation:
@@ -152,7 +167,14 @@ class ClaudeLink:
                 raise Refusal(Code.UNSUPPORTED, answered.error or "no such mode", param="approval_mode")
         return self._conversation
 
-    async def turn(self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave) -> None:  # noqa: ARG002
+    async def turn(
+        self,
+        conversation: str,  # noqa: ARG002 - it holds but one
+        prompt: Prompt,
+        out: Outbox,
+        ask: AskLeave,
+        call: CallTool,
+    ) -> None:
         """Run one turn."""
         if self._initialized and prompt.schema != self._schema:
             message = "claude takes a schema for the whole conversation: start a new one for another"
@@ -165,7 +187,7 @@ class ClaudeLink:
         try:
             await self._begin(lines, prompt)
             async with trio.open_nursery() as nursery:
-                await self._attend(turn, ask, nursery)
+                await self._attend(turn, ask, call, nursery)
                 nursery.cancel_scope.cancel()
         finally:
             self._turn = None
@@ -198,13 +220,16 @@ class ClaudeLink:
             raise
         self._initialized, self._schema = True, prompt.schema
 
-    async def _attend(self, turn: ClaudeTurn, ask: AskLeave, nursery: trio.Nursery) -> None:
+    async def _attend(self, turn: ClaudeTurn, ask: AskLeave, call: CallTool, nursery: trio.Nursery) -> None:
         """Answer for the agent what it asks, until its result is there or its output ends."""
         interrupted = False
         while self._running == turn.uuid and not self._control.closed:
             for request_id, asked in self._asked:
                 nursery.start_soon(self._leave, request_id, asked, ask)
             self._asked.clear()
+            for request_id, message in self._messages:
+                nursery.start_soon(self._serve_tools, request_id, message, turn, call)
+            self._messages.clear()
             if turn.cut_short and not interrupted:
                 interrupted = True
                 nursery.start_soon(self._cut_short)
@@ -224,6 +249,24 @@ class ClaudeLink:
                 del self._asking[request_id]
             await self._control.write(answer_line(request_id, decision(asked, leave)))
 
+    async def _serve_tools(self, request_id: str, message: Message, turn: ClaudeTurn, call: CallTool) -> None:
+        """Answer one message to our MCP server."""
+
+        async def call_together(name: str, given: Any, number: int) -> ToolAnswer:  # noqa: ANN401 - any JSON
+            # The agent calls a tool while its model is still writing the next call.
+            with trio.move_on_after(MESSAGE_S):
+                while turn.speaks:
+                    await self._control.wait()
+            return await call(name, given, number)
+
+        with trio.CancelScope() as scope, suppress(LinkClosed):
+            self._asking[request_id] = scope
+            try:
+                answer = await McpServer(self._options.tools).answer(message, call_together)
+            finally:
+                del self._asking[request_id]
+            await self._control.write(answer_line(request_id, {"mcp_response": answer or {}}))
+
     def _initialize(self, prompt: Prompt) -> bytes:
         """Return the line before the first message, if there is anything to say in it."""
         if self._initialized:
@@ -234,4 +277,6 @@ class ClaudeLink:
             fields["appendSystemPrompt"] = self._options.system_prompt
         if prompt.schema is not None:
             fields["jsonSchema"] = prompt.schema
+        if self._options.tools:
+            fields["sdkMcpServers"] = [NAME]
         return control_line("initialize", "initialize", {"hooks": None, **fields}) if fields else b""

@@ -22,9 +22,12 @@ from clinvoker.backends.claude_wire import (
     read,
 )
 from clinvoker.backends.surrogates import Joiner
+from clinvoker.mcp.server import NAME
 
 _SCHEMA_TOOL = "StructuredOutput"
 """The tool through which the model hands in an answer that must satisfy a schema: the answer itself, not a tool."""
+
+_CLIENT_TOOL = f"mcp__{NAME}__"
 
 _SYNTHETIC_MODEL = "<synthetic>"
 
@@ -36,6 +39,8 @@ class ClaudeTurn:
         self.uuid = uuid
         self.cut_short = False
         """What is left of the turn is not wanted: the agent is to be interrupted."""
+        self.speaks = False
+        """The model is in the middle of a message."""
         self._options = options
         self._out = out
         self._structured = prompt.schema is not None
@@ -45,7 +50,8 @@ class ClaudeTurn:
         """A block has begun and its whole has not come yet."""
         self._goes_on = False
         """The next text block continues the last one in mid-sentence."""
-        self._schema_calls: set[str] = set()
+        self._untold: set[str] = set()
+        """Calls that are no tool's of the agent: the answer by a schema, and what the client is told of anyway."""
         self._synthetic = Synthetic()
         self._wait_s: float | UnsetType = UNSET
         """What the last rate limit asked to wait."""
@@ -115,7 +121,9 @@ class ClaudeTurn:
 
     def _stream(self, event: StreamEvent) -> None:
         delta = event.delta
-        if event.type == "content_block_delta":
+        if event.type in {"message_start", "message_stop"}:
+            self.speaks = event.type == "message_start"
+        elif event.type == "content_block_delta":
             if delta is None:
                 return
             if delta.type == "text_delta":
@@ -162,8 +170,10 @@ class ClaudeTurn:
             elif block.type == "thinking":
                 self._whole(self._thinking, block.thinking, opened=self._thinking_open)
                 self._thinking_open = False
-            elif block.type == "tool_use" and block.name == _SCHEMA_TOOL and self._structured:
-                self._schema_calls.add(block.id)
+            elif block.type == "tool_use" and (
+                (block.name == _SCHEMA_TOOL and self._structured) or block.name.startswith(_CLIENT_TOOL)
+            ):
+                self._untold.add(block.id)
             elif block.type == "tool_use":
                 self._out.put(ToolUse(block.id, block.name, block.input))
 
@@ -178,7 +188,7 @@ class ClaudeTurn:
         if isinstance(said.content, str):
             return
         for block in said.content:
-            if block.type == "tool_result" and block.tool_use_id not in self._schema_calls:
+            if block.type == "tool_result" and block.tool_use_id not in self._untold:
                 self._out.put(ToolResult(block.tool_use_id, _text(block.content), bool(block.is_error)))
 
 

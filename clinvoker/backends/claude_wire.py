@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from clinvoker.backends.surrogates import mend
+from clinvoker.mcp.server import Message
 
 T = TypeVar("T")
 
@@ -149,12 +150,18 @@ class Result(Struct):
 
 
 class CanUseTool(Struct):
-    """`control_request/can_use_tool`: the agent asks leave."""
+    """A control request of the agent's: `can_use_tool`, when it asks leave, or `mcp_message`."""
 
     subtype: str = ""
     tool_name: str = ""
     input: Any = None
     permission_suggestions: list[dict[str, Any]] | None = None
+
+
+class McpMessage(Struct):
+    """`control_request/mcp_message`: the agent talks to a server that we named in `initialize`."""
+
+    message: Message
 
 
 class Answered(Struct):

@@ -49,6 +49,7 @@ class CodexDriver:
             approval_modes=("default", "auto", "none", "always"),
             sandbox_modes=("default", "read-only", "workspace", "full"),
             extra=tuple(CONFIG_FLAGS) if settings.allowed_extra is None else settings.allowed_extra,
+            client_tools=True,
         )
         self._settings = settings
         self._environ = environ

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.messages import Leave, Permission
+from clinvoker.backends.codex_options import PREFIX
 from clinvoker.backends.codex_wire import Asked
 from clinvoker.backends.jsonrpc import Call
 
@@ -29,7 +30,18 @@ class Reply(Struct, frozen=True):
     result: object
 
 
-def understand(call: Call) -> Question | Reply | None:
+class ToolCall(Struct, frozen=True):
+    """A call of a tool that we gave the thread (`dynamicTools`)."""
+
+    thread_id: str
+    name: str
+    given: object
+
+
+Request = Question | Reply | ToolCall
+
+
+def understand(call: Call) -> Request | None:
     """Read a request of codex; None when it is nothing that we know. Raises `DecodeError`."""
     read = _READERS.get(call.method)
     return None if read is None else read(call, _decode(call.params))
@@ -61,6 +73,10 @@ def _permissions(call: Call, asked: Asked) -> Question:
 def _questions(_call: Call, asked: Asked) -> Reply:
     """Answer nothing: nobody is there to be asked, and the model goes on without."""
     return Reply(asked.thread_id, {"answers": {}})
+
+
+def _tool_call(_call: Call, asked: Asked) -> ToolCall:
+    return ToolCall(asked.thread_id, asked.tool.removeprefix(PREFIX), asked.arguments)
 
 
 def _elicitation(call: Call, asked: Asked) -> Question | Reply:
@@ -100,10 +116,11 @@ def _listed(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else [value]
 
 
-_READERS: Mapping[str, Callable[[Call, Asked], Question | Reply]] = {
+_READERS: Mapping[str, Callable[[Call, Asked], Request]] = {
     "item/commandExecution/requestApproval": _command,
     "item/fileChange/requestApproval": _change,
     "item/permissions/requestApproval": _permissions,
+    "item/tool/call": _tool_call,
     "item/tool/requestUserInput": _questions,
     "mcpServer/elicitation/request": _elicitation,
 }

@@ -3,6 +3,7 @@
 import json
 from typing import Any, cast
 
+from clinvoker.backends.codex_options import PREFIX
 from clinvoker.backends.codex_wire import Item
 
 _NAMES = {
@@ -30,6 +31,8 @@ def tool_name(item: Item) -> str:
     match item.type:
         case "mcpToolCall":
             return f"mcp__{item.server}__{item.tool}"
+        case "dynamicToolCall" if str(item.tool).startswith(PREFIX):
+            return ""  # the client's, which is told of it when it is called
         case "dynamicToolCall":
             return f"{item.namespace}.{item.tool}" if item.namespace else str(item.tool)
         case "collabAgentToolCall":

@@ -15,14 +15,14 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from actors.driver import AskLeave, LinkClosed, ProtocolBroken, Send
+from actors.driver import AskLeave, CallTool, LinkClosed, ProtocolBroken, Send
 from actors.errors import Code, Refusal
 from actors.messages import Options, Prompt, Start
 from actors.outbox import Outbox
-from clinvoker.backends.codex_asks import Question, Reply, understand
+from clinvoker.backends.codex_asks import Reply, Request, ToolCall, understand
 from clinvoker.backends.codex_errors import refusal
 from clinvoker.backends.codex_notices import deliver, employer
-from clinvoker.backends.codex_options import thread_params, turn_params
+from clinvoker.backends.codex_options import dynamic_tools, thread_params, tool_result, turn_params
 from clinvoker.backends.codex_turn import Turn
 from clinvoker.backends.codex_wire import Account, ThreadOpened, TurnStarted
 from clinvoker.backends.jsonrpc import Call, Peer, RpcError
@@ -57,7 +57,7 @@ class CodexLink:
         self._closed = False
         self._threads: dict[str, _Thread] = {}
         self._turns: dict[str, Turn] = {}
-        self._attending: dict[str, Callable[[Call, Question | Reply], None]] = {}
+        self._attending: dict[str, Callable[[Call, Request], None]] = {}
         tell = partial(deliver, self._turns)
         self._peer = Peer(send, on_notification=tell, on_request=self._on_request, version=False)
 
@@ -90,12 +90,15 @@ class CodexLink:
             if found.requires_openai_auth and found.account is None and not self._has_key:
                 raise Refusal(Code.NOT_LOGGED_IN, "codex is not logged in: run `codex login`")
 
+    async def serve(self) -> None:
+        """Nothing: all of it goes on within turns."""
+
     async def open(self, options: Options, resume: str | None) -> str:
         """Start a thread, or resume one by its id."""
         params = thread_params(options)
         try:
             if resume is None:
-                params["ephemeral"] = options.ephemeral
+                params |= {"ephemeral": options.ephemeral, **dynamic_tools(options)}
                 opened = await self._peer.request("thread/start", params, ThreadOpened)
             else:
                 opened = await self._resume({**params, "threadId": resume, "excludeTurns": True})
@@ -105,7 +108,9 @@ class CodexLink:
         self._threads[opened.thread.id] = _Thread(start, options.ephemeral)
         return opened.thread.id
 
-    async def turn(self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave) -> None:
+    async def turn(
+        self, conversation: str, prompt: Prompt, out: Outbox, ask: AskLeave, call: CallTool
+    ) -> None:
         """Run one turn of a thread."""
         thread = self._threads.get(conversation)
         if thread is None:
@@ -119,8 +124,8 @@ class CodexLink:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
 
-            def attend(call: Call, known: Question | Reply) -> None:
-                nursery.start_soon(self._answer, call, known, turn, ask)
+            def attend(asked: Call, known: Request) -> None:
+                nursery.start_soon(self._answer, asked, known, turn, ask, call)
 
             self._attending[conversation] = attend
             try:
@@ -220,17 +225,21 @@ class CodexLink:
         turn.stirred = trio.Event()
         await self._peer.settle()
 
-    async def _answer(self, call: Call, known: Question | Reply, turn: Turn, ask: AskLeave) -> None:
+    async def _answer(self, asked: Call, known: Request, turn: Turn, ask: AskLeave, call: CallTool) -> None:
         """Answer a request of codex, after the decision if it wants one."""
         if isinstance(known, Reply):
             result = known.result
+        elif isinstance(known, ToolCall):
+            result = tool_result(
+                await call(known.name, known.given, asked.id if isinstance(asked.id, int) else 0)
+            )
         else:
             leave = await ask(turn.describe(known.item_id, known.permission))
             if leave == "deny":
                 turn.deny(known.item_id or known.permission.id, known.permission.tool)
             result = known.answers.get(leave, known.answers["deny"])
         with contextlib.suppress(LinkClosed):  # whoever follows the turn sees that too
-            await self._peer.respond(call.id, result)
+            await self._peer.respond(asked.id, result)
 
     def _on_request(self, call: Call) -> None:
         try:

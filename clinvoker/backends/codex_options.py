@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from actors.driver import FlagValue
-from actors.messages import ApprovalMode, Image, Options, Prompt, SandboxMode
+from actors.messages import ApprovalMode, Image, Options, Prompt, SandboxMode, ToolAnswer
 
 _KEYS = ("model_reasoning_effort", "model_reasoning_summary", "model_verbosity")
 """What a request may configure: how the model thinks and talks, nothing of what the agent may do."""
@@ -17,6 +17,9 @@ _SETTING = FlagValue(
 
 CONFIG_FLAGS = {"-c": _SETTING, "--config": _SETTING}
 """Flags a request may pass: they set a value of the thread's own configuration."""
+
+PREFIX = "client_"
+"""Before the names of the client's tools, which may be those of codex's own."""
 
 # `on-failure` is gone in 0.169.0. With `default` the user's own configuration stands.
 _APPROVAL: Mapping[ApprovalMode, str] = {"auto": "on-request", "none": "never", "always": "untrusted"}
@@ -41,6 +44,29 @@ def thread_params(options: Options) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value}
 
 
+def dynamic_tools(options: Options) -> dict[str, Any]:
+    """Give the client's tools as a new thread takes them; a resumed one has them still (0.169.0)."""
+    if not options.tools:
+        return {}
+    tools = [
+        {
+            "type": "function",
+            "name": PREFIX + tool.name,
+            "description": tool.description,
+            "inputSchema": {"type": "object", **tool.schema},
+        }
+        for tool in options.tools
+    ]
+    return {"dynamicTools": tools}
+
+
+def tool_result(answer: ToolAnswer) -> dict[str, Any]:
+    """Give what a tool of the client's gave."""
+    pictures = [{"type": "inputImage", "imageUrl": _data_url(image)} for image in answer.images]
+    content = [{"type": "inputText", "text": answer.output}, *pictures]
+    return {"contentItems": content, "success": not answer.is_error}
+
+
 def turn_params(thread_id: str, prompt: Prompt) -> dict[str, Any]:
     """Give the parameters of `turn/start`."""
     content = [{"type": "text", "text": prompt.text}, *(_picture(image) for image in prompt.images)]
@@ -62,4 +88,8 @@ def _settings(extra: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _picture(image: Image) -> dict[str, str]:
-    return {"type": "image", "url": f"data:{image.media_type};base64,{image.data}"}
+    return {"type": "image", "url": _data_url(image)}
+
+
+def _data_url(image: Image) -> str:
+    return f"data:{image.media_type};base64,{image.data}"

@@ -147,7 +147,7 @@ class Account(Struct, rename="camel"):
 
 
 class Asked(Struct, rename="camel"):
-    """Any request that wants a decision: on a command, a change of files, more permissions, a call of an MCP server."""
+    """Any request that wants a decision: on a command, a change of files, more permissions, a call of an MCP server; or a call of a tool of ours."""
 
     thread_id: str
     item_id: str = ""
@@ -159,3 +159,5 @@ class Asked(Struct, rename="camel"):
     server_name: str = ""
     message: str = ""
     meta: Any = field(name="_meta", default=None)
+    tool: str = ""
+    arguments: Any = None

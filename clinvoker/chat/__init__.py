@@ -6,6 +6,8 @@ asked         one turn as either dialect asks for it, and what that makes of the
 sources       the ids by which clients name their conversations
 lineage       which session has had exactly this conversation so far
 flights       the same request sent again joins the run in flight
+tools         the client's own, and how it wants them used
+held          runs that wait while the client runs them
 turn          starts a chat's run: what a dialect calls
 reading       follows it: what a dialect writes out
 stopping      cutting an answer at a stop sequence

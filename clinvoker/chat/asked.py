@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.driver import Capabilities
 from actors.errors import Code, Refusal
@@ -17,6 +18,7 @@ from clinvoker.chat.lineage import Line, scope_of
 from clinvoker.chat.models import Choice
 from clinvoker.chat.sources import Source
 from clinvoker.chat.structured import instructed
+from clinvoker.chat.tools import Offered, demanding
 from clinvoker.service import PromptCall
 
 
@@ -41,6 +43,8 @@ class Asked(Struct, frozen=True):
     schema: dict[str, Any] | None = None
     stop: tuple[str, ...] = ()
     body_hash: bytes = b""
+    offered: Offered = Offered()
+    """The client's own tools."""
     number: int = 0
     follows: str = ""
     """The session that has had exactly the chat's history, where that is known."""
@@ -70,6 +74,8 @@ def line_of(asked: Asked, can: Capabilities) -> Line:
     """What must be equal for a conversation to go on in the same session."""
     schema = asked.schema if can.schema else None
     place = (asked.caller, asked.choice, asked.wishes, asked.max_tokens if can.max_tokens else None, schema)
+    if asked.offered.tools:
+        place = (*place, asked.offered.tools)
     named = scope_of("named", place, asked.source.name) if asked.source.name else b""
     return Line(scope_of("said", place, asked.chat.system), named, asked.source.latest)
 
@@ -98,6 +104,7 @@ def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
         approval_mode=asked.wishes.approval_mode,
         sandbox_mode=asked.wishes.sandbox_mode,
         max_tokens=asked.max_tokens if can.max_tokens else None,
+        tools=asked.offered.tools,
     )
     images = tuple(image for said in (*chat.history, chat.newest) for image in said.images)
     return PromptCall(
@@ -107,6 +114,7 @@ def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
         caller=asked.caller,
         client=asked.client,
         detach=asked.detach,
+        calls=asked.offered.calls,
         metadata=asked.metadata,
     )
 
@@ -121,10 +129,12 @@ def next_call(asked: Asked, can: Capabilities, session: str) -> PromptCall:
         caller=asked.caller,
         client=asked.client,
         detach=asked.detach,
+        calls=asked.offered.calls,
     )
 
 
 def _prompt(asked: Asked, can: Capabilities, prompt: Prompt) -> Prompt:
+    prompt = replace(prompt, text=demanding(prompt.text, asked.offered))
     if asked.schema is None:
         return prompt
     if can.schema:

@@ -12,6 +12,7 @@ from actors.messages import Complete, Event, Message, Usage
 from clinvoker.chat.asked import Asked
 from clinvoker.chat.conversation import Said
 from clinvoker.chat.failure import ActedRefusal
+from clinvoker.chat.held import TOOL_USE
 from clinvoker.chat.reading import Answer, ChatRun
 from clinvoker.chat.structured import fault_of, json_of, repair
 
@@ -24,6 +25,7 @@ class CheckedRun:
 
     def __init__(self, chats: "Chats", asked: Asked, run: ChatRun, schema: dict[str, Any]) -> None:
         self.identity = run.identity
+        self.after = run.after
         self.stopped_by: str | None = None
         self._chats = chats
         self._asked = asked
@@ -69,6 +71,9 @@ class CheckedRun:
 
     async def _check(self, answer: Answer) -> None:
         """Take the answer, or have it corrected once. Raises `Refusal`."""
+        if answer.complete.stop_reason == TOOL_USE:
+            self._answer = answer
+            return
         text = json_of(answer.text)
         fault = fault_of(text, self._schema)
         if fault is None:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.errors import Code, Refusal
-from actors.messages import Image
+from actors.messages import Image, ToolAnswer
 
 Role = Literal["user", "assistant"]
 
@@ -17,6 +18,8 @@ class Said(Struct, frozen=True):
     role: Role
     text: str
     images: tuple[Image, ...] = ()
+    results: tuple[ToolAnswer, ...] = ()
+    """What of it are results of the client's tools; whatever was said beside stands at the end of the last one, too."""
 
 
 class Chat(Struct, frozen=True):
@@ -54,13 +57,30 @@ def exchanges(history: Sequence[Said]) -> list[tuple[str, str]]:
     return pairs
 
 
+def _results(before: Said, said: Said) -> tuple[ToolAnswer, ...]:
+    if said.results:
+        results = (*before.results, *said.results)
+        return results if before.results else beside(results, before.text, before.images)
+    return beside(before.results, said.text, said.images)
+
+
+def beside(results: tuple[ToolAnswer, ...], text: str, images: tuple[Image, ...]) -> tuple[ToolAnswer, ...]:
+    """The results with what the user said beside them: an agent in the middle of a turn hears nothing but results."""
+    if not results or not (text or images):
+        return results
+    last = results[-1]
+    said = "\n\n".join(part for part in (last.output, text) if part)
+    return (*results[:-1], replace(last, output=said, images=(*last.images, *images)))
+
+
 def _merged(messages: Sequence[Said]) -> list[Said]:
     merged: list[Said] = []
     for said in messages:
         if merged and merged[-1].role == said.role:
             before = merged.pop()
             text = "\n\n".join(text for text in (before.text, said.text) if text)
-            merged.append(Said(said.role, text, (*before.images, *said.images)))
+            images = (*before.images, *said.images)
+            merged.append(Said(said.role, text, images, _results(before, said)))
         elif said.text or said.images or said.role == "user":
             merged.append(said)
     return merged

@@ -6,10 +6,12 @@ from typing import Protocol
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
-from actors.messages import Complete, Entry, Event, Failed, Message, Start, Thinking, Usage
+from actors.messages import Complete, Entry, Event, Failed, Message, Start, Thinking, ToolUse, Usage
 from actors.run import Identity
 from clinvoker.chat.failure import refusal_of
+from clinvoker.chat.held import TOOL_USE, Part
 from clinvoker.chat.stopping import StopFilter
 from clinvoker.chat.tokens import estimate
 from clinvoker.follower import Follower
@@ -18,6 +20,9 @@ STOP_SEQUENCE = "stop_sequence"
 """Why an answer ended that was cut."""
 
 End = Callable[[Complete], Awaitable[None]]
+
+Hold = Callable[[tuple[str, ...], int], Awaitable[None]]
+"""Has the run wait for the client's answers to these calls, the last of which is that entry."""
 
 
 class Answer(Struct, frozen=True):
@@ -29,6 +34,11 @@ class Answer(Struct, frozen=True):
     events: tuple[Event, ...]
     """All that it came in."""
 
+    @property
+    def calls(self) -> list[ToolUse]:
+        """The calls of its own tools that the client is to answer."""
+        return [event for event in self.events if isinstance(event, ToolUse) and event.client]
+
 
 class Reply(Protocol):
     """What a dialect writes out: batches of events, the last one of which is a `Complete` or a `Failed`."""
@@ -36,6 +46,11 @@ class Reply(Protocol):
     @property
     def identity(self) -> Identity:
         """The run, and its session."""
+        ...
+
+    @property
+    def after(self) -> int:
+        """The entry of the run after which this answer begins; not 0 where the run was held before."""
         ...
 
     @property
@@ -82,19 +97,24 @@ class ChatRun:
         prompt: str,
         cancel: Callable[[], Awaitable[object]],
         ended: End,
+        hold: Hold,
+        after: int = 0,
     ) -> None:
         self.identity = identity
-        self._began = False
+        self.after = after
+        self._hold = hold
+        self._began = after > 0
         self._follower = follower
         self._filter = StopFilter(stop) if stop else None
         self._prompt = prompt
         self._cancel = cancel
         self._ended = ended
         self._waiting: list[list[Entry]] = []
-        self._heard = False
+        self._heard = after > 0
         self._said: list[str] = []
         self._events: list[Event] = []
         self._over = False
+        self._part = Part(after)
 
     def close(self) -> None:
         """Stop following."""
@@ -156,7 +176,7 @@ class ChatRun:
 
     async def _next_batch(self) -> list[Event]:
         """What goes out of the page that waits; nothing, if that may be the beginning of a stop sequence."""
-        batch = await self._passed([entry.content for entry in self._waiting.pop(0)])
+        batch = await self._passed(self._waiting.pop(0))
         self._said.extend(event.text for event in batch if type(event) is Message)
         return batch
 
@@ -172,8 +192,13 @@ class ChatRun:
             not isinstance(one.content, Start | Failed | Complete) for one in page
         )
 
-    async def _passed(self, events: list[Event]) -> list[Event]:
+    async def _passed(self, page: list[Entry]) -> list[Event]:
         """The events as they go out; the answer's end may come before the run's."""
+        events = self._part.take(page)
+        if self._part.upto:
+            return await self._held(events)
+        if not events:
+            return events
         last = events[-1]
         self._over = isinstance(last, Complete | Failed)
         if self._filter is not None:
@@ -183,8 +208,24 @@ class ChatRun:
                 await self._cancel()
                 return events
         if isinstance(last, Complete):
-            await self._ended(last)
+            # Of a run that was held, this request's answer is but the last part.
+            await self._ended(replace(last, output=self._text(events)) if self.after else last)
         return events
+
+    async def _held(self, events: list[Event]) -> list[Event]:
+        """The end of an answer that has the client run its tools."""
+        self._over = True
+        if self._filter is not None:
+            events = self._cut(self._filter, events)
+            if self._filter.hit is not None:
+                await self._cancel()
+                return events
+        await self._hold(tuple(self._part.calls), self._part.upto)
+        said = self._text(events)
+        return [*events, Complete(TOOL_USE, Usage(estimate(self._prompt), estimate(said)), output=said)]
+
+    def _text(self, events: list[Event]) -> str:
+        return "".join([*self._said, *(event.text for event in events if type(event) is Message)])
 
     def _cut(self, stopping: StopFilter, events: list[Event]) -> list[Event]:
         passed: list[Event] = []
@@ -195,12 +236,13 @@ class ChatRun:
                 if stopping.hit is not None:
                     return [*passed, self._cut_short(passed)]
                 continue
-            if isinstance(event, Complete) and (rest := stopping.rest()):
+            is_end = isinstance(event, Complete) or (isinstance(event, ToolUse) and event.client)
+            if is_end and (rest := stopping.rest()):
                 passed.append(Message(rest))
             passed.append(event)
         return passed
 
     def _cut_short(self, passed: list[Event]) -> Complete:
         """The end of an answer whose agent has not said what it took."""
-        said = "".join([*self._said, *(event.text for event in passed if type(event) is Message)])
+        said = self._text(passed)
         return Complete(STOP_SEQUENCE, Usage(estimate(self._prompt), estimate(said)), output=said)

@@ -1,5 +1,7 @@
 """From a chat to a run: in the session that has had it so far, if there is one, else in a new one that is told it."""
 
+from functools import partial
+
 from actors.driver import Capabilities
 from actors.errors import Code, Refusal
 from actors.messages import Complete
@@ -7,6 +9,7 @@ from clinvoker.chat.asked import Asked, flight_of, line_of, may_be_again, next_c
 from clinvoker.chat.checked import CheckedRun
 from clinvoker.chat.conversation import Said
 from clinvoker.chat.flights import Flights
+from clinvoker.chat.held import go_on, hold
 from clinvoker.chat.lineage import Line, Lineage
 from clinvoker.chat.reading import ChatRun, Reply
 from clinvoker.service import PromptCall, Service, Started
@@ -70,7 +73,12 @@ class Chats:
 
     async def _start(self, asked: Asked, key: bytes | None) -> ChatRun:
         can = self.can(asked)
+        if (held := await self._held(asked)) is not None:
+            if key is not None:
+                self._flights.started(key, held)
+            return await self._follow(asked, held)
         if asked.wishes.session:
+            await self._check_tools(asked)
             return await self._begun(asked, next_call(asked, can, asked.wishes.session), key)
         if asked.follows:
             run = await self._go_on(asked, asked.follows, key)
@@ -87,6 +95,21 @@ class Chats:
             if refusal.code not in ELSEWHERE:
                 raise
             return None
+
+    async def _held(self, asked: Asked) -> Started | None:
+        """The run that has waited for the results of tools which the chat ends with."""
+        results = asked.chat.newest.results
+        if not results:
+            return None
+        return await go_on(self.service, asked.caller, asked.choice.backend, results)
+
+    async def _check_tools(self, asked: Asked) -> None:
+        """Raise `Refusal` if the session that is asked for knows other tools: an agent learns them at its beginning."""
+        if asked.offered.tools:
+            session = await self.service.session(asked.wishes.session, asked.caller)
+            if session.options.tools != asked.offered.tools:
+                message = "the session was begun with other tools, or none"
+                raise Refusal(Code.INVALID_REQUEST, message, param="tools")
 
     async def _begun(self, asked: Asked, call: PromptCall, key: bytes | None) -> ChatRun:
         started = await self.service.start(call)
@@ -111,9 +134,11 @@ class Chats:
 
         return ChatRun(
             started.identity,
-            await self.service.follow(run_id, asked.caller),
+            await self.service.follow(run_id, asked.caller, started.after),
             stop=asked.stop,
             prompt=asked.chat.newest.text,
             cancel=cancel,
             ended=ended,
+            hold=partial(hold, self.service, run_id, asked.caller),
+            after=started.after,
         )

@@ -107,6 +107,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     first_event_timeout_secs: Secs = 120
     idle_event_timeout_secs: Secs = 120
     permission_timeout_secs: Secs = 60
+    client_tool_timeout_secs: Secs = 300
     reattach_grace_secs: Annotated[float, Meta(ge=0, le=600)] = 1
     heartbeat_secs: Secs = 15
     write_stall_secs: Secs = 30

@@ -88,7 +88,11 @@ class ScriptedLink:
         await self.send(b"open\n")
         return (await self.expect("opened")).split()[1]
 
-    async def turn(self, conversation, prompt, out, ask):
+    async def serve(self):
+        pass
+
+    async def turn(self, conversation, prompt, out, ask, call):
+        self.call = call
         self.out[conversation] = out
         out.put(Start("model", "/"))
         if prompt.text == "break":

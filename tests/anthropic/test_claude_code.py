@@ -46,12 +46,11 @@ def test_it_is_answered_and_its_conversation_goes_on_with_the_same_agent(claude_
     assert len(model.of("of two")) == 2
 
 
-def test_its_own_tools_are_refused_in_words_that_it_shows(claude_code, model):
-    answer = claude_code("[[say:with tools]]")
-    assert answer["is_error"]
-    assert answer["api_error_status"] == 400
-    assert "tools: the agent works with its own tools" in answer["result"]
-    assert not model.of("[[say:with tools]]")
+def test_its_own_tools_are_called_by_the_agent_and_run_by_itself(claude_code, model):
+    bash = {"command": "echo from-$((40 + 2))", "description": "d"}
+    answer = claude_code(f"[[tool:client_Bash {json.dumps(bash)}]] with tools", "--allowedTools", "Bash")
+    assert (answer["is_error"], answer["result"]) == (False, "tool-result: from-42")
+    assert [one["kind"] for one in model.of("with tools")] == ["turn", "tool_result"]
 
 
 def test_a_model_that_is_nobodys_is_an_error_that_it_shows(claude_code):

@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from actors.errors import Code, Refusal
-from actors.messages import Image
+from actors.messages import Image, Tool, ToolAnswer
 from clinvoker.api.anthropic.counting import estimate
-from clinvoker.api.anthropic.reading import check_tools, read_chat, read_schema
+from clinvoker.api.anthropic.reading import read_chat, read_schema, read_tools
 from clinvoker.api.anthropic.request import CountRequest, MessagesRequest
 from clinvoker.api.requests import decode
 from clinvoker.chat.conversation import Said
+from clinvoker.chat.tools import Offered
 
 PIXEL = b64encode(b"\x89PNG not really").decode()
 PICTURE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
@@ -177,7 +178,7 @@ def test_what_is_unknown_or_null_is_passed_over():
     request = asked("a", temperature=1, top_k=3, service_tier="auto", brand_new={"x": [1]}, **nothing)
     assert read_chat(request).newest.text == "a"
     assert read_schema(request) is None
-    check_tools(request)
+    assert read_tools(request) == Offered()
 
 
 SCHEMA = {"type": "object"}
@@ -197,17 +198,21 @@ CLIENTS = {"name": "look", "input_schema": {"type": "object"}}
 
 
 @pytest.mark.parametrize("tool", [CLIENTS, {**CLIENTS, "type": "custom"}])
-def test_tools_of_the_callers_own_are_refused_by_name(tool):
-    with pytest.raises(Refusal) as refused:
-        check_tools(asked("a", tools=[{"type": "web_search_20260318", "name": "web_search"}, tool]))
-    assert refused.value.param == "tools"
-    assert "'look'" in refused.value.message
+def test_tools_of_the_callers_own_are_told_from_those_that_the_agent_has_itself(tool):
+    request = asked("a", tools=[{"type": "web_search_20260318", "name": "web_search"}, tool])
+    assert read_tools(request).tools == (Tool("look", "", {"type": "object"}),)
 
 
-def test_tools_that_the_agent_has_itself_and_tools_that_may_not_be_used_pass():
-    check_tools(asked("a", tools=[{"type": "bash_20250124", "name": "bash"}]))
-    check_tools(asked("a", tools=[CLIENTS], tool_choice={"type": "none"}))
-    check_tools(asked("a", tools=[]))
+def test_tools_that_may_not_be_used_are_not_offered():
+    assert read_tools(asked("a", tools=[CLIENTS], tool_choice={"type": "none"})) == Offered()
+
+
+def test_a_result_is_read_with_what_was_said_beside_it():
+    result = {"type": "tool_result", "tool_use_id": "c", "content": "5", "is_error": True}
+    said = {"role": "user", "content": [result, {"type": "text", "text": "go on"}]}
+    chat = read_chat(asked(said))
+    assert chat.newest.results == (ToolAnswer("c", "5\n\ngo on", is_error=True),)
+    assert chat.newest.text == "[tool_result c failed]\n5\n\ngo on"
 
 
 def counted(content="", **fields):

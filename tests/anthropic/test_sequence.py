@@ -131,7 +131,7 @@ def test_the_usage_at_the_end_is_the_whole_turns_with_cached_tokens_apart():
         ("stop_sequence", "stop_sequence"),
         ("refusal", "refusal"),
         ("max_turns", "pause_turn"),
-        ("tool_use", "end_turn"),
+        ("tool_use", "tool_use"),
         ("something new", "end_turn"),
     ],
 )

@@ -26,7 +26,7 @@ async def test_backends_are_listed_in_their_shape(client):
         assert backend["available"] == (backend["reason"] is None)
         assert backend["capabilities"].keys() == {
             *("deltas", "resume", "images", "schema", "system_prompt", "max_turns", "max_tokens", "model"),
-            *("approval_modes", "sandbox_modes", "extra"),
+            *("approval_modes", "sandbox_modes", "extra", "client_tools"),
         }
     assert by_name["echo"]["available"]
     assert by_name["kept"]["version"] == "7.8.9"

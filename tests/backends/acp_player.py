@@ -14,7 +14,7 @@ from actors.messages import Options, Prompt
 from actors.outbox import Outbox
 from clinvoker.backends import acp_turn
 from clinvoker.backends.acp_link import AcpLink
-from tests.backends.harness import Asked
+from tests.backends.harness import Asked, no_tools
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
@@ -88,7 +88,7 @@ class Player:
         prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.play, self.lines(lines) if isinstance(lines, str) else lines)
-            await self.link.turn(conversation, prompt, out, self.asked)
+            await self.link.turn(conversation, prompt, out, self.asked, no_tools)
         events = []
         while batch := await out.take():
             events += batch

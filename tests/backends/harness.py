@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import trio
 
-from actors.driver import AskLeave, Driver, Link
+from actors.driver import AskLeave, CallTool, Driver, Link
 from actors.marker import Instance, find
-from actors.messages import Event, Leave, Message, Options, Permission, Prompt
+from actors.messages import Event, Leave, Message, Options, Permission, Prompt, ToolAnswer
 from actors.outbox import Outbox
 from actors.process import Process, open_process
 
@@ -61,6 +61,7 @@ async def live_link(
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
+            nursery.start_soon(link.serve)
             try:
                 with trio.fail_after(15):
                     await link.handshake()
@@ -72,15 +73,29 @@ async def live_link(
             raise failure
 
 
+async def no_tools(name: str, given: Any, number: int) -> ToolAnswer:
+    """Whoever runs the client's tools where there are none."""
+    raise AssertionError(f"the agent called {name}")
+
+
 async def run_turn(
-    link: Link, conversation: str, prompt: Prompt | str, ask: AskLeave | None = None, seconds: float = 15
+    link: Link,
+    conversation: str,
+    prompt: Prompt | str,
+    ask: AskLeave | None = None,
+    seconds: float = 15,
+    call: CallTool = no_tools,
 ) -> list[Event]:
     """Run one turn to its end; all its events, in order."""
     out = Outbox()
     events: list[Event] = []
     with trio.fail_after(seconds):
         await link.turn(
-            conversation, prompt if isinstance(prompt, Prompt) else Prompt(prompt), out, ask or Asked()
+            conversation,
+            prompt if isinstance(prompt, Prompt) else Prompt(prompt),
+            out,
+            ask or Asked(),
+            call,
         )
     while batch := await out.take():
         events += batch
@@ -97,4 +112,4 @@ def only(events: list[Event], kind: type[Any]) -> list[Any]:
     return [event for event in events if isinstance(event, kind)]
 
 
-__all__ = ["Asked", "LiveLink", "live_link", "only", "run_turn", "text_of"]
+__all__ = ["Asked", "LiveLink", "live_link", "no_tools", "only", "run_turn", "text_of"]

@@ -30,7 +30,7 @@ from clinvoker.backends.acp import AcpDriver
 from clinvoker.backends.acp_link import GUARD
 from clinvoker.config.settings import BackendSettings
 from tests.backends.acp_player import Player
-from tests.backends.harness import Asked, only, text_of
+from tests.backends.harness import Asked, no_tools, only, text_of
 
 AGENTS = ["gemini", "opencode"]
 GEMINI_START = Start("auto", "/ws")
@@ -283,7 +283,7 @@ async def test_the_end_of_the_process_ends_the_turn(nursery):
 
     nursery.start_soon(die)
     with pytest.raises(LinkClosed):
-        await player.link.turn("SESSION", Prompt("hi"), Outbox(), Asked())
+        await player.link.turn("SESSION", Prompt("hi"), Outbox(), Asked(), no_tools)
 
 
 async def test_what_belongs_to_no_turn_is_passed_over():
@@ -317,7 +317,7 @@ async def test_an_interrupt_cancels_and_waits_for_the_result(nursery):
     player = Player("gemini")
     await player.open()
     with trio.move_on_after(0.05):
-        await player.link.turn("SESSION", Prompt("hi"), Outbox(), Asked())
+        await player.link.turn("SESSION", Prompt("hi"), Outbox(), Asked(), no_tools)
     ended = trio.Event()
 
     async def interrupt():
@@ -353,7 +353,7 @@ async def test_an_interrupt_withdraws_what_was_asked(nursery):
 
     nursery.start_soon(ask)
     with trio.move_on_after(0.05):
-        await player.link.turn("SESSION", Prompt("hi"), Outbox(), never)
+        await player.link.turn("SESSION", Prompt("hi"), Outbox(), never, no_tools)
     nursery.start_soon(player.link.interrupt, "SESSION")
     await trio.testing.wait_all_tasks_blocked()
     assert player.sent[-1] == {"jsonrpc": "2.0", "id": 9, "result": {"outcome": {"outcome": "cancelled"}}}
@@ -385,7 +385,7 @@ async def test_a_question_that_makes_no_sense_is_counted_and_answered_once():
 async def test_a_conversation_that_is_not_open_is_not_found():
     player = Player("gemini")
     with pytest.raises(Refusal) as refused:
-        await player.link.turn("nowhere", Prompt("hi"), Outbox(), Asked())
+        await player.link.turn("nowhere", Prompt("hi"), Outbox(), Asked(), no_tools)
     assert refused.value.code == Code.NOT_FOUND
     await player.link.interrupt("nowhere")
 
@@ -406,7 +406,7 @@ async def test_fifty_thousand_deltas_cost_little():
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stream)
-        await player.link.turn("SESSION", Prompt("hi"), out, Asked())
+        await player.link.turn("SESSION", Prompt("hi"), out, Asked(), no_tools)
     assert len(await out.take()) == 50_002
     assert player.spent < 0.3  # 0.1 s on a quiet machine
 
@@ -543,7 +543,7 @@ async def test_images_go_beside_the_text_where_the_agent_takes_them():
     player.answers["initialize"] = {"result": {"protocolVersion": 1}}
     await player.open()
     with pytest.raises(Refusal) as refused:
-        await player.link.turn("SESSION", Prompt("see", (image,)), Outbox(), Asked())
+        await player.link.turn("SESSION", Prompt("see", (image,)), Outbox(), Asked(), no_tools)
     assert (refused.value.code, refused.value.param) == (Code.UNSUPPORTED, "images")
 
 
@@ -587,9 +587,11 @@ async def test_a_live_agent_corrects_what_its_driver_says_that_it_can():
     player.answers["initialize"] = {"result": {"protocolVersion": 1}}
     player.answers["session/new"] = {"result": {"sessionId": "SESSION"}}
     await player.link.handshake()
-    assert driver.capabilities == replace(optimistic, images=False, resume=False)
+    assert driver.capabilities == replace(optimistic, images=False, resume=False, client_tools=False)
     await player.open()
-    assert driver.capabilities == replace(optimistic, images=False, resume=False, model=False)
+    assert driver.capabilities == replace(
+        optimistic, images=False, resume=False, client_tools=False, model=False
+    )
     player.answers.clear()
     await player.open()
     assert driver.capabilities == optimistic

@@ -31,7 +31,7 @@ from actors.messages import (
 from actors.outbox import Outbox
 from clinvoker.backends.acp import AcpDriver
 from clinvoker.config.settings import BackendSettings
-from tests.backends.harness import Asked, LiveLink, live_link, only, run_turn, text_of
+from tests.backends.harness import Asked, LiveLink, live_link, no_tools, only, run_turn, text_of
 from tests.fake_model import FakeModel, serve
 from tests.support import environments
 from tests.support.clis import ensure_installed
@@ -219,7 +219,7 @@ async def a_turn_cut_short_leaves_no_tool_running(scene: Scene):
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             prompt = Prompt(scene.kind.shell("sleep 60"))
-            nursery.start_soon(scene.link.turn, conversation, prompt, Outbox(), Asked("allow"))
+            nursery.start_soon(scene.link.turn, conversation, prompt, Outbox(), Asked("allow"), no_tools)
             await until(lambda: bool(scene.live.children()), 20)
             scope.cancel()
     with trio.fail_after(5):

@@ -32,7 +32,7 @@ from clinvoker.backends.claude import ClaudeDriver
 from clinvoker.backends.claude_link import ClaudeLink
 from clinvoker.backends.environment import agent_environment
 from clinvoker.config.settings import BackendSettings
-from tests.backends.harness import Asked, live_link, only, run_turn, text_of
+from tests.backends.harness import Asked, live_link, no_tools, only, run_turn, text_of
 from tests.fake_model.server import serve
 from tests.support.clis import ensure_installed
 
@@ -77,7 +77,7 @@ class Wire:
         with trio.fail_after(2):
             async with trio.open_nursery() as nursery:
                 asked = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
-                nursery.start_soon(self.link.turn, "the-id", asked, out, ask or Asked())
+                nursery.start_soon(self.link.turn, "the-id", asked, out, ask or Asked(), no_tools)
                 await self.said.wait()
                 self.play(*lines)
                 await out.wait_ended()
@@ -203,7 +203,7 @@ async def test_a_retry_that_will_not_help_is_cut_short_at_once():
     wire = Wire()
     out = Outbox()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wire.link.turn, "the-id", Prompt("hi"), out, Asked())
+        nursery.start_soon(wire.link.turn, "the-id", Prompt("hi"), out, Asked(), no_tools)
         await wire.said.wait()
         wire.play(retry)
         (failed,) = await out.take()
@@ -234,7 +234,7 @@ async def test_a_process_that_ends_in_a_turn_closes_the_link():
 
     async def turn():
         with pytest.raises(LinkClosed):
-            await wire.link.turn("the-id", Prompt("hi"), out, Asked())
+            await wire.link.turn("the-id", Prompt("hi"), out, Asked(), no_tools)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turn)
@@ -245,7 +245,7 @@ async def test_a_process_that_ends_in_a_turn_closes_the_link():
 async def test_a_message_taken_back_before_it_became_a_turn_has_no_result():
     wire = Wire()
     with trio.move_on_after(0.01):
-        await wire.link.turn("the-id", Prompt("hi"), Outbox(), Asked())
+        await wire.link.turn("the-id", Prompt("hi"), Outbox(), Asked(), no_tools)
     wire.answers["interrupt"] = {
         "subtype": "success",
         "response": {"still_queued": [], "cancelled": [wire.written[-1]["uuid"]]},
@@ -309,7 +309,7 @@ async def test_a_permission_is_asked_and_answered(leave):
 
     out = Outbox()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wire.link.turn, "the-id", Prompt("hi"), out, ask)
+        nursery.start_soon(wire.link.turn, "the-id", Prompt("hi"), out, ask, no_tools)
         await wire.said.wait()
         wire.play({"type": "control_request", "request_id": "r1", "request": request})
         await answered.wait()
@@ -327,7 +327,7 @@ async def test_another_schema_in_the_same_conversation_is_refused():
     wire = Wire()
     await wire.turn(recorded("schema"), Prompt("hi", schema=SCHEMA))
     with pytest.raises(Refusal) as refusal:
-        await wire.link.turn("the-id", Prompt("hi"), Outbox(), Asked())
+        await wire.link.turn("the-id", Prompt("hi"), Outbox(), Asked(), no_tools)
     assert (refusal.value.code, refusal.value.param) == (Code.UNSUPPORTED, "schema")
 
 
@@ -340,7 +340,7 @@ async def test_fifty_thousand_deltas_cost_little():
     )
     wire = Wire()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(wire.link.turn, "the-id", Prompt("hi"), Outbox(), Asked())
+        nursery.start_soon(wire.link.turn, "the-id", Prompt("hi"), Outbox(), Asked(), no_tools)
         await wire.said.wait()
         began = time.process_time()
         for _ in range(50_000):
@@ -534,7 +534,7 @@ async def test_an_interrupt_leaves_no_tool_and_an_agent_that_goes_on(tmp_path):
         out = Outbox()
         prompt = Prompt('[[tool:Bash {"command":"sleep 300","description":"x","timeout":400000}]]')
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(live.link.turn, conversation, prompt, out, Asked("allow"))
+            nursery.start_soon(live.link.turn, conversation, prompt, out, Asked("allow"), no_tools)
             with trio.fail_after(10):
                 while not live.children():
                     await trio.sleep(0.05)
@@ -551,7 +551,9 @@ async def test_an_interrupt_leaves_no_tool_and_an_agent_that_goes_on(tmp_path):
 async def test_an_interrupt_at_once_leaves_an_agent_that_goes_on(tmp_path, wait):
     async with real_claude(tmp_path) as (live, conversation, _):
         with trio.move_on_after(wait):
-            await live.link.turn(conversation, Prompt("[[long:500]] [[slow:50]]"), Outbox(), Asked())
+            await live.link.turn(
+                conversation, Prompt("[[long:500]] [[slow:50]]"), Outbox(), Asked(), no_tools
+            )
         with trio.fail_after(2):
             await live.link.interrupt(conversation)
         assert text_of(await run_turn(live.link, conversation, "[[say:alive]]")) == "alive"

@@ -21,7 +21,7 @@ from actors.messages import (
 )
 from actors.outbox import Outbox
 from tests.backends.codex_script import Script, ended, notice, started
-from tests.backends.harness import Asked, only, run_turn, text_of
+from tests.backends.harness import Asked, no_tools, only, run_turn, text_of
 
 HELLO = Start("gpt", "/ws")
 
@@ -119,7 +119,7 @@ async def test_an_interrupted_turn_ends_with_its_commands():
     script = Script.of("interrupted")
     conversation = await script.link.open(Options(workdir="/ws"), None)
     with trio.move_on_after(0.02):
-        await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked())
+        await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked(), no_tools)
     await script.link.interrupt(conversation)
     assert script.methods()[-2:] == ["turn/interrupt", "thread/backgroundTerminals/clean"]
     assert script.sent[-2]["params"] == {"threadId": script.thread, "turnId": "uuid-0"}
@@ -130,7 +130,7 @@ async def test_a_turn_that_codex_knows_nothing_of_is_over():
     script = Script([started(), {"pause": "for ever"}, started(), ended()], refuse="turn/interrupt")
     conversation = await script.link.open(Options(workdir="/ws"), None)
     with trio.move_on_after(1):
-        await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked())
+        await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked(), no_tools)
     await script.link.interrupt(conversation)
     assert script.methods().count("turn/interrupt") == 3
     assert await run_turn(script.link, conversation, "hi") == [HELLO, Complete("end_turn")]
@@ -150,10 +150,10 @@ async def test_a_busy_thread_is_not_steered():
     script = Script([started(), {"pause": "for ever"}])
     conversation = await script.link.open(Options(workdir="/ws"), None)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(script.link.turn, conversation, Prompt("hi"), Outbox(), Asked())
+        nursery.start_soon(script.link.turn, conversation, Prompt("hi"), Outbox(), Asked(), no_tools)
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(Refusal) as refused:
-            await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked())
+            await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked(), no_tools)
         nursery.cancel_scope.cancel()
     assert refused.value.code == Code.SESSION_BUSY
     assert script.methods().count("turn/start") == 1
@@ -170,7 +170,7 @@ async def test_the_end_of_the_process_reaches_whoever_waits():
             script.link.closed()
 
         with pytest.raises(LinkClosed):
-            await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked())
+            await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked(), no_tools)
     with pytest.raises(LinkClosed):
         await script.link.open(Options(workdir="/ws"), None)
 

@@ -17,7 +17,7 @@ from actors.messages import (
 from actors.outbox import Outbox
 from clinvoker.backends.codex_link import CodexLink
 from tests.backends.codex_script import Script, ended, notice, retried, started, trouble
-from tests.backends.harness import Asked
+from tests.backends.harness import Asked, no_tools
 
 HELLO = Start("gpt", "/ws")
 
@@ -108,7 +108,7 @@ async def test_a_retry_that_gets_on_is_given_its_time():
     script = Script([started(), retried(error), delta, {"pause": "for ever"}])
     conversation = await script.link.open(Options(workdir="/ws"), None)
     with trio.move_on_after(0.2) as scope:
-        await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked())
+        await script.link.turn(conversation, Prompt("hi"), Outbox(), Asked(), no_tools)
     assert scope.cancelled_caught
 
 

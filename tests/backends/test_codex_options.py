@@ -15,7 +15,7 @@ from actors.outbox import Outbox
 from clinvoker.backends.codex import CodexDriver
 from clinvoker.config.settings import BackendSettings
 from tests.backends.codex_script import Script
-from tests.backends.harness import Asked
+from tests.backends.harness import Asked, no_tools
 
 
 async def test_nobody_logged_in_is_known_before_the_first_turn():
@@ -32,7 +32,7 @@ async def test_an_unknown_conversation_is_not_found():
         await Script([], refuse="thread/resume").link.open(Options(workdir="/ws"), "T")
     assert refused.value.code == Code.NOT_FOUND
     with pytest.raises(Refusal):
-        await Script([]).link.turn("T", Prompt("hi"), Outbox(), Asked())
+        await Script([]).link.turn("T", Prompt("hi"), Outbox(), Asked(), no_tools)
 
 
 async def test_a_closed_thread_is_let_go_of_for_other_processes():

@@ -19,7 +19,7 @@ from actors.outbox import Outbox
 from clinvoker.backends.codex import CodexDriver
 from clinvoker.backends.codex_link import CodexLink
 from clinvoker.config.settings import BackendSettings
-from tests.backends.harness import Asked, LiveLink, live_link, only, run_turn, text_of
+from tests.backends.harness import Asked, LiveLink, live_link, no_tools, only, run_turn, text_of
 from tests.fake_model import FakeModel, serve
 from tests.fake_model.reply import UNICODE
 from tests.support import environments
@@ -173,7 +173,7 @@ async def interrupted(live: LiveLink, conversation: str, prompt: str, *, after: 
     """Begin a turn, leave it once it has shown an event of that type, and interrupt."""
     out = Outbox()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(live.link.turn, conversation, Prompt(prompt), out, Asked())
+        nursery.start_soon(live.link.turn, conversation, Prompt(prompt), out, Asked(), no_tools)
         with trio.fail_after(10):
             while not any(isinstance(event, after) for event in await out.take()):
                 pass
@@ -196,7 +196,7 @@ async def test_an_interruption_before_the_beginning_is_one(codex):
         conversation = await live.link.open(codex.options(), None)
         for moment in (0.0, 0.001, 0.005, 0.01):
             with trio.move_on_after(moment):
-                await live.link.turn(conversation, Prompt("[[slow:500]] a b"), Outbox(), Asked())
+                await live.link.turn(conversation, Prompt("[[slow:500]] a b"), Outbox(), Asked(), no_tools)
             with trio.fail_after(2):
                 await live.link.interrupt(conversation)
         assert text_of(await run_turn(live.link, conversation, "still there?")) == "echo: still there?"
@@ -212,7 +212,7 @@ async def test_an_interruption_while_leave_is_asked_ends_the_turn(codex):
             await trio.sleep_forever()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(live.link.turn, conversation, Prompt(TOUCH), Outbox(), never)
+            nursery.start_soon(live.link.turn, conversation, Prompt(TOUCH), Outbox(), never, no_tools)
             with trio.fail_after(10):
                 await asked.wait()
             nursery.cancel_scope.cancel()

@@ -17,7 +17,7 @@ from clinvoker.backends import echo as module
 from clinvoker.backends.acp import AcpDriver
 from clinvoker.backends.echo import Echo
 from clinvoker.config.settings import BackendSettings
-from tests.backends.harness import Asked, live_link, run_turn, text_of
+from tests.backends.harness import Asked, live_link, no_tools, run_turn, text_of
 
 COMMAND = (sys.executable, "-m", "clinvoker.backends.echo")
 
@@ -221,7 +221,7 @@ async def test_it_can_be_cancelled_in_mid_answer_while_other_sessions_go_on(tmp_
 
             async def long():
                 with trio.move_on_after(0.2) as cut:
-                    await link.turn(one, Prompt("word " * 1000), out, Asked())
+                    await link.turn(one, Prompt("word " * 1000), out, Asked(), no_tools)
                 done["cut"] = cut.cancelled_caught
                 await link.interrupt(one)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.fake_model.conversation import Conversation, texts
+from tests.fake_model.directives import ToolCall
 from tests.fake_model.reply import Failure, Reply
 from tests.fake_model.stream import Step, speak, sse
 
@@ -69,14 +70,13 @@ def stream(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) -
         yield from speak(reply.words, reply, lambda word: delta(index, "text_delta", "text", word), fault)
         yield event("content_block_stop", index=index)
         index += 1
-    if reply.tool:
-        block = {"type": "tool_use", "id": f"toolu_{number}", "name": reply.tool.name, "input": {}}
-        yield event("content_block_start", index=index, content_block=block)
-        raw = json.dumps(reply.tool.input)
+    for at, call in enumerate(reply.tools, index):
+        yield event("content_block_start", index=at, content_block={**_call(call, number, at), "input": {}})
+        raw = json.dumps(call.input)
         half = len(raw) // 2
         for part in (raw[:half], raw[half:]):
-            yield delta(index, "input_json_delta", "partial_json", part)
-        yield event("content_block_stop", index=index)
+            yield delta(at, "input_json_delta", "partial_json", part)
+        yield event("content_block_stop", index=at)
     yield event(
         "message_delta",
         delta={"stop_reason": _STOP[reply.finish], "stop_sequence": None},
@@ -92,10 +92,7 @@ def message(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) 
         content.append({"type": "thinking", "thinking": "".join(reply.thinking), "signature": "c2ln"})
     if reply.words:
         content.append({"type": "text", "text": reply.text})
-    if reply.tool:
-        content.append(
-            {"type": "tool_use", "id": f"toolu_{number}", "name": reply.tool.name, "input": reply.tool.input}
-        )
+    content += [_call(call, number, at) for at, call in enumerate(reply.tools, len(content))]
     return {
         "id": f"msg_fake{number:05}",
         "type": "message",
@@ -114,6 +111,10 @@ def error(failure: Failure) -> dict[str, Any]:
     if failure.kind == "context":
         kind, text = "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"
     return {"type": "error", "error": {"type": kind, "message": text}, "request_id": "req_fake"}
+
+
+def _call(call: ToolCall, number: int, index: int) -> dict[str, Any]:
+    return {"type": "tool_use", "id": f"toolu_{number}_{index}", "name": call.name, "input": call.input}
 
 
 def _usage(input_tokens: int, output_tokens: int) -> dict[str, int]:

@@ -46,8 +46,8 @@ def stream(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) -
     yield from speak(reply.thinking, reply, lambda word: chunk({"reasoning_content": word}))
     fault = sse({"error": {"message": "fake mid-stream failure", "type": "server_error", "code": None}})
     yield from speak(reply.words, reply, lambda word: chunk({"content": word}), fault)
-    if reply.tool:
-        yield chunk({"tool_calls": [{"index": 0, **_call(reply, number)}]})
+    for index, call in enumerate(_calls(reply, number)):
+        yield chunk({"tool_calls": [{"index": index, **call}]})
     yield chunk({}, _STOP[reply.finish])
     usage = _usage(reply, input_tokens)
     yield sse({**_head(body, number, "chat.completion.chunk"), "choices": [], "usage": usage})
@@ -59,8 +59,8 @@ def message(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) 
     said: dict[str, Any] = {"role": "assistant", "content": reply.text}
     if reply.thinking:
         said["reasoning_content"] = "".join(reply.thinking)
-    if reply.tool:
-        said["tool_calls"] = [_call(reply, number)]
+    if reply.tools:
+        said["tool_calls"] = _calls(reply, number)
     choice = {"index": 0, "message": said, "finish_reason": _STOP[reply.finish]}
     usage = _usage(reply, input_tokens)
     return {**_head(body, number, "chat.completion"), "choices": [choice], "usage": usage}
@@ -71,10 +71,15 @@ def _head(body: dict[str, Any], number: int, kind: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-fake{number:05}", "object": kind, "created": 1_700_000_000, "model": model}
 
 
-def _call(reply: Reply, number: int) -> dict[str, Any]:
-    assert reply.tool
-    function = {"name": reply.tool.name, "arguments": json.dumps(reply.tool.input)}
-    return {"id": f"call_{number}", "type": "function", "function": function}
+def _calls(reply: Reply, number: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"call_{number}_{place}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.input)},
+        }
+        for place, call in enumerate(reply.tools)
+    ]
 
 
 def _usage(reply: Reply, input_tokens: int) -> dict[str, Any]:

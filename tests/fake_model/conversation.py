@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,10 +26,13 @@ class Conversation:
 
     def hear(self, text: str) -> None:
         """Take a user text; what the CLIs inject on their own is not the user speaking."""
+        text = _INJECTED_BLOCKS.sub("", text)  # where an agent merges what it is told
         if text.strip() and not text.lstrip().startswith(_INJECTED):
             self.user_texts.append(text)
             self.tool_results.clear()
 
+
+_INJECTED_BLOCKS = re.compile(r"\A(\s*<([a-z_-]+)>.*?</\2>\s*)+", re.DOTALL)
 
 _INJECTED = (
     "<system-reminder>",  # claude

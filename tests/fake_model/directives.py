@@ -20,10 +20,11 @@ Mid = Literal["cut", "cutalways", "error", "erroronce", "hang"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of one of the agent's own tools."""
+    """A call of one of the agent's tools. `along`: in the same answer of the model's as the call before it."""
 
     name: str
     input: Any
+    along: bool = False
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ def parse(text: str) -> Directives:
     position = 0
     while mark := _MARK.search(text, position):
         name, position = mark[1], mark.end()
-        if name in {"tool", "json"}:
+        if name in {"tool", "along", "json"}:
             position = _parse_json(found, name, text, position)
             continue
         end = text.find("]]", position)
@@ -70,7 +71,7 @@ def parse(text: str) -> Directives:
 def _parse_json(found: Directives, name: str, text: str, position: int) -> int:
     """Take a JSON argument, which may itself hold `]]`, so its own grammar says where it ends."""
     tool = ""
-    if name == "tool":
+    if name != "json":
         start = re.compile(r"([^\s\]]+)\s*").match(text, position)
         if start is None:
             return position
@@ -79,10 +80,10 @@ def _parse_json(found: Directives, name: str, text: str, position: int) -> int:
         value, position = _DECODER.raw_decode(text, position)
     except ValueError:
         value = {}
-    if name == "tool":
-        found.tools.append(ToolCall(tool, value))
-    else:
+    if name == "json":
         found.structured = value
+    else:
+        found.tools.append(ToolCall(tool, value, along=name == "along"))
     return position
 
 

@@ -97,10 +97,10 @@ def _thought(reply: Reply) -> dict[str, Any]:
 
 
 def _tool_parts(reply: Reply, number: int) -> list[dict[str, Any]]:
-    if reply.tool is None:
-        return []
-    call = {"id": f"call_{number}", "name": reply.tool.name, "args": reply.tool.input}
-    return [{"functionCall": call}]
+    return [
+        {"functionCall": {"id": f"call_{number}_{place}", "name": call.name, "args": call.input}}
+        for place, call in enumerate(reply.tools)
+    ]
 
 
 def _answer(

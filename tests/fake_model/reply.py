@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from tests.fake_model.conversation import Conversation
@@ -39,7 +40,7 @@ class Reply:
 
     words: tuple[str, ...] = ()
     thinking: tuple[str, ...] = ()
-    tool: ToolCall | None = None
+    tools: tuple[ToolCall, ...] = ()
     finish: Literal["stop", "length", "refusal", "tool"] = "stop"
     slow: float = 0.0
     wait: float = 0.0
@@ -53,8 +54,8 @@ class Reply:
 
     @property
     def output_tokens(self) -> int:
-        """One token a word, and a flat ten for a tool call."""
-        return len(self.words) + len(self.thinking) + (10 if self.tool else 0)
+        """One token a word, and a flat ten for each tool call."""
+        return len(self.words) + len(self.thinking) + 10 * len(self.tools)
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -70,7 +71,7 @@ def compose(talk: Conversation, attempt: int, *, streamed: bool) -> Reply:
         return Reply(
             words=("calling",),
             thinking=_thinking(asked),
-            tool=asked.tools[done],
+            tools=_calls(asked.tools[done:]),
             finish="tool",
             slow=asked.slow,
             wait=asked.wait,
@@ -80,18 +81,23 @@ def compose(talk: Conversation, attempt: int, *, streamed: bool) -> Reply:
     if _fails(asked, attempt):
         kind: Literal["", "context"] = "context" if asked.error_type == "context" else ""
         return Reply(wait=asked.wait, failure=Failure(asked.error or 400, kind, asked.retry_after))
-    tool = None
+    tools: tuple[ToolCall, ...] = ()
     if asked.structured is not None and STRUCTURED_TOOL in talk.tools:
-        tool = ToolCall(STRUCTURED_TOOL, asked.structured)
+        tools = (ToolCall(STRUCTURED_TOOL, asked.structured),)
     return Reply(
         words=_words(asked, talk),
         thinking=_thinking(asked),
-        tool=tool,
-        finish="tool" if tool else asked.finish,
+        tools=tools,
+        finish="tool" if tools else asked.finish,
         slow=asked.slow,
         wait=asked.wait,
         mid=_mid(asked, attempt) if streamed or asked.mid == "cutalways" else None,
     )
+
+
+def _calls(left: list[ToolCall]) -> tuple[ToolCall, ...]:
+    """The first of these calls, and those that go along with it."""
+    return (left[0], *takewhile(lambda call: call.along, left[1:]))
 
 
 def _fails(asked: Directives, attempt: int) -> bool:

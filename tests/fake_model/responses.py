@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.fake_model import openai_errors
 from tests.fake_model.conversation import Conversation, texts
+from tests.fake_model.directives import ToolCall
 from tests.fake_model.reply import Failure, Reply
 from tests.fake_model.stream import Step, speak, sse
 
@@ -82,8 +83,8 @@ def stream(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) -
         yield event("response.content_part.done", **where, part=done["content"][0])
         yield event("response.output_item.done", output_index=index, item=done)
         output.append(done)
-    if reply.tool:
-        done = _call(reply, number)
+    for place, call in enumerate(reply.tools):
+        done = _call(call, number, place)
         yield event("response.output_item.added", output_index=len(output), item=done)
         yield event("response.output_item.done", output_index=len(output), item=done)
         output.append(done)
@@ -99,8 +100,7 @@ def message(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) 
     output = [_reasoning(reply, number)] if reply.thinking else []
     if reply.words:
         output.append(_message(reply.text, number))
-    if reply.tool:
-        output.append(_call(reply, number))
+    output += [_call(call, number, place) for place, call in enumerate(reply.tools)]
     return _response(body, number, "completed", output, _usage(reply, input_tokens))
 
 
@@ -125,14 +125,24 @@ def _reasoning(reply: Reply, number: int) -> dict[str, Any]:
     return {"id": f"rs_fake{number:05}", "type": "reasoning", "summary": summary}
 
 
-def _call(reply: Reply, number: int) -> dict[str, Any]:
-    """Call a tool: one with text for input is a free-form ("custom") tool, such as apply_patch."""
-    assert reply.tool
-    call = {"call_id": f"call_{number}", "name": reply.tool.name, "status": "completed"}
-    if isinstance(reply.tool.input, str):
-        return {"id": f"ctc_fake{number:05}", "type": "custom_tool_call", **call, "input": reply.tool.input}
-    arguments = json.dumps(reply.tool.input)
-    return {"id": f"fc_fake{number:05}", "type": "function_call", **call, "arguments": arguments}
+def _call(tool: ToolCall, number: int, place: int) -> dict[str, Any]:
+    """Call a tool: one with text for input is a free-form ("custom") tool, such as apply_patch.
+
+    `space/name` is the tool of that name in a namespace.
+    """
+    space, _, name = tool.name.rpartition("/")
+    call = {"call_id": f"call_{number}_{place}", "name": name, "status": "completed"}
+    if space:
+        call["namespace"] = space
+    if isinstance(tool.input, str):
+        return {
+            "id": f"ctc_fake{number:05}_{place}",
+            "type": "custom_tool_call",
+            **call,
+            "input": tool.input,
+        }
+    arguments = json.dumps(tool.input)
+    return {"id": f"fc_fake{number:05}_{place}", "type": "function_call", **call, "arguments": arguments}
 
 
 def _response(

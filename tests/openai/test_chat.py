@@ -147,7 +147,7 @@ async def test_an_agent_works_where_the_header_says(scene, tmp_path):
         ({"messages": ask("a"), "n": 0}, "n"),
         ({"messages": ask("a"), "n": 17}, "n"),
         ({"messages": ask("a"), "stop": 1}, "stop"),
-        ({"messages": ask("a"), "tools": [{"type": "function"}]}, "tools"),
+        ({"messages": ask("a"), "tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"messages": ask("a"), "functions": [{"name": "f"}]}, "functions"),
         ({"messages": ask("a"), "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (

@@ -3,7 +3,7 @@
 Everything has each field that the official SDKs' types require.
 """
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
 
@@ -38,6 +38,17 @@ class ThinkingBlock(Struct, frozen=True, tag="thinking"):
     signature: str = ""
 
 
+class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
+    """A call of a tool of the client's; in a stream, its input comes in pieces of JSON."""
+
+    id: str
+    name: str
+    input: Any = {}
+
+
+Block = TextBlock | ThinkingBlock | ToolUseBlock
+
+
 class StopDetails(Struct, frozen=True):
     """Why an answer was refused."""
 
@@ -51,7 +62,7 @@ class Message(Struct, frozen=True):
 
     id: str
     model: str
-    content: list[TextBlock | ThinkingBlock]
+    content: list[Block]
     stop_reason: str | None
     stop_sequence: str | None
     usage: Tokens
@@ -75,7 +86,7 @@ class BlockStart(Struct, frozen=True, tag="content_block_start"):
 
     TYPE: ClassVar[bytes] = b"content_block_start"
     index: int
-    content_block: TextBlock | ThinkingBlock
+    content_block: Block
 
 
 class TextDelta(Struct, frozen=True, tag="text_delta"):
@@ -90,6 +101,12 @@ class ThinkingDelta(Struct, frozen=True, tag="thinking_delta"):
     thinking: str
 
 
+class InputDelta(Struct, frozen=True, tag="input_json_delta"):
+    """A piece of what a tool is called with."""
+
+    partial_json: str
+
+
 class SignatureDelta(Struct, frozen=True, tag="signature_delta"):
     """The signature of the reasoning, at its end."""
 
@@ -101,7 +118,7 @@ class BlockDelta(Struct, frozen=True, tag="content_block_delta"):
 
     TYPE: ClassVar[bytes] = b"content_block_delta"
     index: int
-    delta: TextDelta | ThinkingDelta | SignatureDelta
+    delta: TextDelta | ThinkingDelta | InputDelta | SignatureDelta
 
 
 class BlockStop(Struct, frozen=True, tag="content_block_stop"):

@@ -14,7 +14,7 @@ from actors.run import new_id
 from clinvoker.api.anthropic import models
 from clinvoker.api.anthropic.counting import estimate
 from clinvoker.api.anthropic.events import Broken, Message
-from clinvoker.api.anthropic.reading import check_tools, read_chat, read_schema
+from clinvoker.api.anthropic.reading import read_chat, read_schema, read_tools
 from clinvoker.api.anthropic.request import MessagesRequest
 from clinvoker.api.anthropic.sequence import Sequence, frames, whole
 from clinvoker.api.exchange import body, caller, client, reply, reply_in_time, request_id
@@ -76,7 +76,6 @@ def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -
     """What a request asks for. Raises `Refusal` naming the field at fault."""
     headers = {name.lower(): value for name, value in request.headers.items()}
     choice = models.resolve(backends, asked.model)
-    check_tools(asked)
     named = {
         "metadata": asked.metadata,
         "session_id": asked.session_id,
@@ -91,6 +90,7 @@ def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -
         source=source_of(headers, named),
         max_tokens=asked.max_tokens,
         schema=read_schema(asked),
+        offered=read_tools(asked),
         stop=tuple(asked.stop_sequences or ()),
         body_hash=_hash(raw),
         fresh=headers.get("x-stainless-retry-count") == "0",

@@ -3,16 +3,19 @@
 from base64 import b64encode
 from binascii import Error, a2b_base64
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from actors.errors import Code, Refusal
-from actors.messages import Image
-from clinvoker.api.anthropic.request import Block, Content, MessagesRequest, OutputFormat, Source
+from actors.messages import Image, Tool, ToolAnswer
+from clinvoker.api.anthropic.request import Block, Content, MessagesRequest, OutputFormat, Source, ToolChoice
+from clinvoker.api.anthropic.request import Tool as ClientTool
 from clinvoker.api.requests import check_text
-from clinvoker.chat.conversation import Chat, Said, make_chat
+from clinvoker.chat.conversation import Chat, Role, Said, beside, make_chat
 from clinvoker.chat.structured import check_schema
+from clinvoker.chat.tools import Offered, offered
 
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
@@ -25,6 +28,15 @@ class _Told(Struct):
 
     texts: list[str]
     images: list[Image]
+    results: list[ToolAnswer]
+    beside: list[str]
+    """Texts that are no part of a result."""
+    beside_images: list[Image]
+
+    def as_said(self, role: Role) -> Said:
+        """All of it in words, and the results as such."""
+        results = beside(tuple(self.results), "\n\n".join(self.beside), tuple(self.beside_images))
+        return Said(role, "\n\n".join(self.texts), tuple(self.images), results)
 
 
 def read_chat(asked: MessagesRequest) -> Chat:
@@ -38,8 +50,7 @@ def read_chat(asked: MessagesRequest) -> Chat:
         elif message.role == "system":
             said.append(Said("user", f"<system>\n{_text_of(message.content, place)}\n</system>"))
         else:
-            told = _tell(message.content, place)
-            said.append(Said(message.role, "\n\n".join(told.texts), tuple(told.images)))
+            said.append(_tell(message.content, place).as_said(message.role))
     return make_chat(system, said)
 
 
@@ -51,20 +62,42 @@ def read_schema(asked: MessagesRequest) -> dict[str, object] | None:
     return None if asked.output_format is None else _schema(asked.output_format, "output_format")
 
 
-def check_tools(asked: MessagesRequest) -> None:
-    """Raise a `Refusal` if the agent would have to call a tool of the caller's.
+def read_tools(asked: MessagesRequest) -> Offered:
+    """Return the caller's own tools. Raises `Refusal` naming the field at fault.
 
-    Those of a type of Anthropic's own pass: the agent has a shell, an editor and a search itself.
+    Those of a type of Anthropic's own are left to the agent: it has a shell, an editor and a search itself.
     """
-    if asked.tool_choice is not None and asked.tool_choice.type == "none":
-        return
-    for tool in asked.tools or ():
-        if tool.type in {None, "custom"}:
-            message = (
-                f"tools: the agent works with its own tools and cannot call the caller's ({tool.name!r}); "
-                'leave tools out, or send tool_choice {"type": "none"}'
-            )
-            raise Refusal(Code.UNSUPPORTED, message, param="tools")
+    choice = asked.tool_choice or ToolChoice()
+    tools = [
+        (f"tools[{index}].name", Tool(tool.name, _described(tool), _input_of(tool, index)))
+        for index, tool in enumerate(asked.tools or ())
+        if tool.type in {None, "custom"}
+    ]
+    one = bool(choice.disable_parallel_tool_use)
+    match choice.type:
+        case "none":
+            return offered([])
+        case "auto":
+            return offered(tools, one_at_a_time=one)
+        case "any":
+            return offered(tools, demanded="", one_at_a_time=one)
+        case "tool" if choice.name:
+            return offered(tools, demanded=choice.name, one_at_a_time=one)
+        case _:
+            message = "tool_choice: its type is auto, any, none, or tool with a name"
+            raise Refusal(Code.INVALID_REQUEST, message, param="tool_choice")
+
+
+def _described(tool: ClientTool) -> str:
+    return tool.description if isinstance(tool.description, str) else ""
+
+
+def _input_of(tool: ClientTool, index: int) -> dict[str, Any]:
+    where = f"tools[{index}].input_schema"
+    try:
+        return msgspec.convert(tool.input_schema, dict[str, Any])
+    except msgspec.ValidationError:
+        raise Refusal(Code.INVALID_REQUEST, f"{where} must be a JSON Schema", param=where) from None
 
 
 def _schema(wanted: OutputFormat, param: str) -> dict[str, object]:
@@ -87,7 +120,7 @@ def _text_of(content: Content, place: str) -> str:
 
 
 def _tell(content: Content, place: str) -> _Told:
-    told = _Told([], [])
+    told = _Told([], [], [], [], [])
     if isinstance(content, str):
         check_text(content, place)
         if content:
@@ -96,18 +129,27 @@ def _tell(content: Content, place: str) -> _Told:
     for index, block in enumerate(content):
         where = f"{place}[{index}]"
         if block.type == "image":
-            told.images.append(_picture(block.source, where))
+            picture = _picture(block.source, where)
+            told.images.append(picture)
+            told.beside_images.append(picture)
         elif block.type == "tool_result":
             result = _result(block, where)
             told.texts.append(
                 _labelled("tool_result", block.tool_use_id, result.texts, failed=block.is_error)
             )
             told.images += result.images
+            told.results.append(_answer(block, result))
         else:
             for text in _texts(block, where):
                 check_text(text, where)
                 told.texts.append(text)
+                told.beside.append(text)
     return told
+
+
+def _answer(block: Block, result: _Told) -> ToolAnswer:
+    output = "\n\n".join(result.texts)
+    return ToolAnswer(block.tool_use_id, output, bool(block.is_error), tuple(result.images))
 
 
 def _texts(block: Block, where: str) -> Iterator[str]:
@@ -134,7 +176,7 @@ def _result(block: Block, where: str) -> _Told:
     """What a tool of the caller's gave."""
     place = f"{where}.content"
     if block.content is None:
-        return _Told([], [])
+        return _Told([], [], [], [], [])
     try:
         return _tell(msgspec.convert(block.content, Content), place)
     except msgspec.ValidationError as error:

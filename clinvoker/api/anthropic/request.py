@@ -57,6 +57,8 @@ class ToolChoice(Struct, frozen=True):
     """Which tool is to be used."""
 
     type: str = "auto"
+    name: str = ""
+    disable_parallel_tool_use: bool | None = None
 
 
 class OutputFormat(Struct, frozen=True):

@@ -3,7 +3,7 @@
     message_start (content_block_start content_block_delta* content_block_stop)* message_delta message_stop
 
 A turn that fails breaks it off with `error`, wherever it stands. What the agent does with its own tools is not told: a
-`tool_use` block would ask the caller to run them.
+`tool_use` block asks the caller to run one of its.
 """
 
 from base64 import b64encode
@@ -13,12 +13,13 @@ import msgspec
 from msgspec.structs import replace
 
 from actors.errors import Code
-from actors.messages import Complete, Event, Failed, Message, Start, Thinking, Usage
+from actors.messages import Complete, Event, Failed, Message, Start, Thinking, ToolUse, Usage
 from clinvoker.api.anthropic import events as wire
 from clinvoker.api.anthropic.events import StreamEvent
 from clinvoker.api.dialects import anthropic_error
 from clinvoker.api.errors import fault_of
 from clinvoker.api.frames import unbroken
+from clinvoker.chat.held import TOOL_USE
 
 SIGNATURE = b64encode(b"clinvoker").decode()
 """Clients send a signature back unread, and we read none: the agent knows itself what it thought."""
@@ -29,7 +30,11 @@ _STOP_REASONS = {
     "max_turns": "pause_turn",  # the next request goes on
     "stop_sequence": "stop_sequence",
     "refusal": "refusal",
+    TOOL_USE: "tool_use",
 }
+
+PIECE = 2048
+"""Characters of a tool's input in one event."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -62,6 +67,8 @@ class Sequence:
                 return self._piece(Message, wire.TextDelta(text))
             case Thinking(text) if text and self._shows_thinking:
                 return self._piece(Thinking, wire.ThinkingDelta(text))
+            case ToolUse(client=client) if client:
+                return self._call(content)
             case Start(model):
                 self._model = model or self._model
                 return self._begin()
@@ -97,8 +104,22 @@ class Sequence:
         self._next += 1
         return events
 
-    def _close(self) -> list[StreamEvent]:
-        index = self._next - 1
+    def _call(self, use: ToolUse) -> list[StreamEvent]:
+        """A call of the client's tool: a block of its own, that it is to answer."""
+        index = self._next
+        self._next += 1
+        told = _encoder.encode(use.input).decode()
+        pieces = [told[start : start + PIECE] for start in range(0, len(told), PIECE)]
+        return [
+            *self._begin(),
+            *self._close(index - 1),
+            wire.BlockStart(index, wire.ToolUseBlock(use.id, use.name)),
+            *(wire.BlockDelta(index, wire.InputDelta(piece)) for piece in pieces),
+            wire.BlockStop(index),
+        ]
+
+    def _close(self, index: int | None = None) -> list[StreamEvent]:
+        index = self._next - 1 if index is None else index
         signed = [wire.BlockDelta(index, wire.SignatureDelta(SIGNATURE))] if self._open is Thinking else []
         stopped = [wire.BlockStop(index)] if self._open is not None else []
         self._open = None
@@ -134,7 +155,7 @@ def frames(events: Iterable[StreamEvent]) -> bytes:
 def whole(events: Iterable[StreamEvent]) -> wire.Message:
     """The message that the events of an unbroken stream add up to."""
     message: wire.Message | None = None
-    blocks: list[wire.TextBlock | wire.ThinkingBlock] = []
+    blocks: list[wire.Block] = []
     pieces: list[str] = []
     for event in events:
         match event:
@@ -145,13 +166,10 @@ def whole(events: Iterable[StreamEvent]) -> wire.Message:
                 pieces = []
             case wire.BlockDelta(_, wire.TextDelta(text) | wire.ThinkingDelta(text)):
                 pieces.append(text)
+            case wire.BlockDelta(_, wire.InputDelta(piece)):
+                pieces.append(piece)
             case wire.BlockStop():
-                text = "".join(pieces)
-                blocks[-1] = (
-                    wire.TextBlock(text)
-                    if isinstance(blocks[-1], wire.TextBlock)
-                    else wire.ThinkingBlock(text, SIGNATURE)
-                )
+                blocks[-1] = _filled(blocks[-1], "".join(pieces))
             case wire.MessageDelta(ending, usage) if message is not None:
                 return replace(
                     message,
@@ -164,3 +182,14 @@ def whole(events: Iterable[StreamEvent]) -> wire.Message:
             case _:
                 pass
     raise ValueError("these events end in no message")
+
+
+def _filled(block: wire.Block, told: str) -> wire.Block:
+    """A block with all that came of it."""
+    match block:
+        case wire.TextBlock():
+            return wire.TextBlock(told)
+        case wire.ThinkingBlock():
+            return wire.ThinkingBlock(told, SIGNATURE)
+        case wire.ToolUseBlock():
+            return replace(block, input=msgspec.json.decode(told))

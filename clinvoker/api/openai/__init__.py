@@ -1,5 +1,6 @@
 """The OpenAI surface, `/openai/v1` (contract, section 4).
 
+tools        a client's own tools
 models       the models, which are the backends
 requests     what a chat request may say
 messages     from its messages to a chat

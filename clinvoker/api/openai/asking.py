@@ -8,11 +8,13 @@ from quart import request
 from actors.errors import Code, Refusal
 from clinvoker.api.exchange import caller, client
 from clinvoker.api.openai.requests import ChatRequest, Naming, ResponseFormat
+from clinvoker.api.openai.tools import of_chat
 from clinvoker.chat.asked import Asked, wishes_of
 from clinvoker.chat.conversation import Chat
 from clinvoker.chat.models import resolve
 from clinvoker.chat.sources import source_of
 from clinvoker.chat.structured import check_schema
+from clinvoker.chat.tools import Offered
 from clinvoker.service import Service
 
 RETRIED = "x-stainless-retry-count"
@@ -28,6 +30,7 @@ def asked_of(
     max_tokens: int | None = None,
     stop: str | list[str] | None = None,
     schema: dict[str, Any] | None = None,
+    tools: Offered = Offered(),  # noqa: B008 - frozen
 ) -> Asked:
     """The turn that a request asks for. Raises `Refusal` naming the field at fault."""
     headers = {name.lower(): value for name, value in request.headers.items()}
@@ -45,6 +48,7 @@ def asked_of(
         source_of(headers, named),
         max_tokens=max_tokens,
         schema=schema,
+        offered=tools,
         stop=tuple(each for each in _listed(stop) if each),
         body_hash=hashlib.sha256(request.path.encode() + b"\0" + raw).digest(),
         fresh=headers.get(RETRIED) == "0",
@@ -52,14 +56,15 @@ def asked_of(
     )
 
 
-def refuse_tools(told: ChatRequest) -> None:
-    """Raise `Refusal` for a request that brings tools of its own."""
-    for param, tools in (("tools", told.tools), ("functions", told.functions)):
-        if tools and told.tool_choice != "none":
-            message = (
-                f"{param}: the agents behind this daemon use their own tools; it takes none from a request"
-            )
-            raise Refusal(Code.UNSUPPORTED, message, param=param)
+def tools_of(told: ChatRequest) -> Offered:
+    """The client's own tools. Raises `Refusal` naming the field at fault."""
+    if told.functions and told.tool_choice != "none":
+        raise Refusal(Code.UNSUPPORTED, "functions are called tools by now: send tools", param="functions")
+    tools = of_chat(told.tools, told.tool_choice, parallel=told.parallel_tool_calls)
+    if tools.tools and (told.n or 1) > 1:
+        message = "an answer that may call tools goes on with the next request: there can be but one"
+        raise Refusal(Code.UNSUPPORTED, message, param="n")
+    return tools
 
 
 def schema_of(wanted: ResponseFormat | None) -> dict[str, Any] | None:

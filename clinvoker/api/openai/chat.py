@@ -1,7 +1,8 @@
 """`POST /chat/completions`."""
 
+import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 
 import trio
@@ -11,7 +12,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from actors.errors import Code, Refusal
-from actors.messages import Complete, Event, Failed, Message, Thinking, Usage
+from actors.messages import Complete, Event, Failed, Message, Thinking, ToolUse, Usage
 from clinvoker.api.exchange import body, reply_in_time
 from clinvoker.api.openai.answers import (
     DONE,
@@ -22,18 +23,20 @@ from clinvoker.api.openai.answers import (
     ChunkChoice,
     Delta,
     UsageInfo,
+    call_of,
+    call_pieces,
     finish_reason,
     frame,
     usage_of,
 )
-from clinvoker.api.openai.asking import asked_of, refuse_tools, schema_of
+from clinvoker.api.openai.asking import asked_of, schema_of, tools_of
 from clinvoker.api.openai.messages import chat_of
 from clinvoker.api.openai.requests import ChatRequest
 from clinvoker.api.openai.streams import collect, failing, headers_of, hold, opened, streamed
 from clinvoker.api.operation import SSE, TURN, Operation
 from clinvoker.api.requests import decode
 from clinvoker.chat.asked import Asked
-from clinvoker.chat.reading import Reply
+from clinvoker.chat.reading import Answer, Reply
 from clinvoker.chat.turn import Chats
 
 ROLE = Delta(content="", role="assistant")
@@ -55,7 +58,6 @@ def register(app: QuartTrio, chats: Chats) -> None:
     async def chat_completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         told = decode(raw, ChatRequest)
-        refuse_tools(told)
         asked = asked_of(
             chats.service,
             told,
@@ -64,6 +66,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
             max_tokens=told.max_completion_tokens or told.max_tokens,
             stop=told.stop,
             schema=schema_of(told.response_format),
+            tools=tools_of(told),
         )
         replies = await begin(chats, asked, told.n or 1)
         if not told.stream:
@@ -105,15 +108,20 @@ async def _whole(model: str, replies: Sequence[Reply], patience: float) -> ChatC
     if answers is None:
         return None
     choices = [
-        Choice(
-            index,
-            AnswerMessage(answer.text, reasoning_content=answer.thinking or UNSET),
-            finish_reason(answer.complete),
-        )
+        Choice(index, _message(answer), finish_reason(answer.complete))
         for index, answer in enumerate(answers)
     ]
     usage = usage_of(*(answer.complete.token_usage for answer in answers))
     return ChatCompletion(completion_id(replies[0]), int(time.time()), model, choices, usage)
+
+
+def _message(answer: Answer) -> AnswerMessage:
+    calls = [call_of(use) for use in answer.calls]
+    return AnswerMessage(
+        answer.text or (None if calls else ""),
+        reasoning_content=answer.thinking or UNSET,
+        tool_calls=calls or UNSET,
+    )
 
 
 async def _chunks(model: str, replies: Sequence[Reply], *, usage: bool) -> AsyncIterator[bytes]:
@@ -122,8 +130,9 @@ async def _chunks(model: str, replies: Sequence[Reply], *, usage: bool) -> Async
     usages: list[Usage] = []
     for index, reply in enumerate(replies):
         yield _frame(head, index, ROLE)
+        calls = itertools.count()
         async for events in reply:
-            if written := b"".join(_frames(head, index, events)):
+            if written := b"".join(_frames(head, index, events, calls)):
                 yield written
             last = events[-1]
             if isinstance(last, Complete):
@@ -135,13 +144,16 @@ async def _chunks(model: str, replies: Sequence[Reply], *, usage: bool) -> Async
     yield (frame(replace(head, usage=total)) if usage else b"") + DONE
 
 
-def _frames(head: Chunk, index: int, events: list[Event]) -> list[bytes]:
+def _frames(head: Chunk, index: int, events: list[Event], calls: Iterator[int]) -> list[bytes]:
     frames: list[bytes] = []
     for event in events:
         if isinstance(event, Message):
             frames.append(_frame(head, index, Delta(content=event.text)))
         elif isinstance(event, Thinking):
             frames.append(_frame(head, index, Delta(reasoning_content=event.text)))
+        elif isinstance(event, ToolUse) and event.client:
+            pieces = call_pieces(next(calls), event)
+            frames += [_frame(head, index, Delta(tool_calls=[piece])) for piece in pieces]
         elif isinstance(event, Complete):
             choice = ChunkChoice(index, NOTHING, finish_reason(event))
             frames.append(frame(replace(head, choices=[choice])))

@@ -6,8 +6,8 @@ from base64 import b64decode
 from collections.abc import Sequence
 
 from actors.errors import Code, Refusal
-from actors.messages import Image
-from clinvoker.api.openai.requests import ChatMessage, Part
+from actors.messages import Image, ToolAnswer
+from clinvoker.api.openai.requests import ChatMessage, Part, ToolCall
 from clinvoker.api.requests import check_text
 from clinvoker.chat.conversation import Chat, Said, make_chat
 
@@ -30,7 +30,7 @@ def chat_of(messages: Sequence[ChatMessage], param: str = "messages") -> Chat:
             case "assistant":
                 said.append(Said("assistant", _assistant(message, text)))
             case "tool" | "function":
-                said.append(Said("user", f"[result of the call {message.tool_call_id}]\n{text}", images))
+                said.append(_result(message.tool_call_id, text, images))
     return make_chat(system, said, param)
 
 
@@ -49,11 +49,20 @@ def image_of(url: str, where: str) -> Image:
 
 
 def _assistant(message: ChatMessage, text: str) -> str:
-    calls = [
-        f"[call {call.id} of {call.function.name}: {call.function.arguments}]"
-        for call in message.tool_calls or ()
-    ]
+    calls = [_call(call) for call in message.tool_calls or ()]
     return "\n".join(part for part in (text or message.refusal or "", *calls) if part)
+
+
+def _call(call: ToolCall) -> str:
+    if call.custom is not None:
+        return f"[call {call.id} of {call.custom.name}: {call.custom.input}]"
+    return f"[call {call.id} of {call.function.name}: {call.function.arguments}]"
+
+
+def _result(call: str, text: str, images: tuple[Image, ...]) -> Said:
+    """What a tool of the client's gave: told in words to an agent that has not called it."""
+    answers = (ToolAnswer(call, text, images=images),) if call else ()
+    return Said("user", f"[result of the call {call}]\n{text}", images, answers)
 
 
 def _content(content: str | list[Part] | None, where: str) -> tuple[str, tuple[Image, ...]]:

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from clinvoker.api.openai.tools import ChatTool
+
 MOST_CHOICES = 16
 """Answers to one request: each is a turn of its own."""
 
@@ -37,11 +39,19 @@ class Function(Struct, frozen=True):
     arguments: str = ""
 
 
+class Custom(Struct, frozen=True):
+    """A call of a tool that takes a text."""
+
+    name: str = ""
+    input: str = ""
+
+
 class ToolCall(Struct, frozen=True):
     """A call in an assistant's message."""
 
     id: str = ""
     function: Function = Function()
+    custom: Custom | None = None
 
 
 class ChatMessage(Struct, frozen=True):
@@ -99,9 +109,10 @@ class ChatRequest(Completing, frozen=True, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
     max_completion_tokens: Positive | None = None
     response_format: ResponseFormat | None = None
-    tools: list[Any] | None = None
+    tools: list[ChatTool] | None = None
     functions: list[Any] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
 
 
 class CompletionRequest(Completing, frozen=True, kw_only=True):

@@ -21,11 +21,11 @@ from clinvoker.api.openai.responses_past import history_of, look, retold
 from clinvoker.api.openai.responses_request import (
     ResponsesRequest,
     messages_of,
-    refuse_tools,
     schema_of,
 )
 from clinvoker.api.openai.responses_stream import ResponseEvents, Written, frames
 from clinvoker.api.openai.streams import headers_of, hold
+from clinvoker.api.openai.tools import of_response
 from clinvoker.api.operation import SSE, TURN, Operation, Parameter
 from clinvoker.api.requests import decode
 from clinvoker.chat.asked import Asked
@@ -79,19 +79,18 @@ def register(app: QuartTrio, chats: Chats) -> None:
         after = _starting_after()
         if request.args.get("stream", "").lower() == "true":
             patience = service.settings.server.heartbeat_secs
-            told = await retold(service, run_of(response), caller(), after, patience)
+            told = await retold(service, response, caller(), after, patience)
             return streaming(told, SSE)
-        return answer_json(await look(service, run_of(response), caller()))
+        return answer_json(await look(service, response, caller()))
 
     @app.post("/openai/v1/responses/<response>/cancel")
     @Operation(summary="Stop a response", answers=(ResponseAnswer,), refusals=(404,))
     async def cancel_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         await service.cancel(run_of(response), caller())
-        return answer_json(await look(service, run_of(response), caller(), to_end=True))
+        return answer_json(await look(service, response, caller(), to_end=True))
 
 
 async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
-    refuse_tools(told)
     asked = asked_of(
         chats.service,
         told,
@@ -99,12 +98,13 @@ async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
         raw,
         max_tokens=told.max_output_tokens,
         schema=schema_of(told),
+        tools=of_response(told.tools, told.tool_choice, parallel=told.parallel_tool_calls),
     )
     if told.background and asked.schema is not None and not chats.can(asked).schema:
         message = f"{asked.choice.backend} can answer by a schema only while somebody waits"
         raise Refusal(Code.UNSUPPORTED, message, param="background")
     if told.previous_response_id:
-        session, history = await history_of(chats.service, run_of(told.previous_response_id), asked)
+        session, history = await history_of(chats.service, told.previous_response_id, asked)
         more = asked.chat.history  # which the session has not had
         chat = replace(asked.chat, history=(*history, *more))
         asked = replace(asked, chat=chat, follows="" if more else session)
@@ -145,7 +145,7 @@ def _starting_after() -> int:
 
 def _begun(told: ResponsesRequest, reply: Reply) -> ResponseAnswer:
     return ResponseAnswer(
-        id=response_id(reply.identity),
+        id=response_id(reply.identity, reply.after),
         created_at=int(time.time()),
         status="in_progress",
         model=told.model,

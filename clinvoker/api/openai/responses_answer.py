@@ -1,5 +1,6 @@
 """What a response looks like; every field that the official SDKs' types need."""
 
+import re
 from typing import Literal
 
 from msgspec import Struct
@@ -83,7 +84,27 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
     status: Literal["in_progress", "completed", "incomplete"]
 
 
-OutputItem = OutputMessage | Reasoning
+class FunctionCall(Struct, frozen=True, tag="function_call"):
+    """A call of a function of the client's."""
+
+    id: str
+    call_id: str
+    name: str
+    arguments: str
+    status: Literal["in_progress", "completed"]
+
+
+class CustomCall(Struct, frozen=True, tag="custom_tool_call"):
+    """A call of a tool of the client's that takes a text."""
+
+    id: str
+    call_id: str
+    name: str
+    input: str
+    status: Literal["in_progress", "completed"]
+
+
+OutputItem = OutputMessage | Reasoning | FunctionCall | CustomCall
 
 
 class ReasoningConfig(Struct, frozen=True):
@@ -135,14 +156,20 @@ class ResponseAnswer(Struct, frozen=True, kw_only=True):
     user: str | None = None
 
 
-def response_id(identity: Identity) -> str:
-    """The response's id: the run's."""
-    return f"resp_{identity.run_id.removeprefix('run_')}"
+def response_id(identity: Identity, after: int = 0) -> str:
+    """The response's id: the run's, and the entry after which it begins, if the run was held before that."""
+    return f"resp_{identity.run_id.removeprefix('run_')}" + (f"_{after}" if after else "")
 
 
 def run_of(response: str) -> str:
     """The run of a response."""
-    return f"run_{response.removeprefix('resp_')}"
+    return f"run_{response.removeprefix('resp_').partition('_')[0]}"
+
+
+def after_of(response: str) -> int:
+    """The entry of the run after which a response begins."""
+    after = response.removeprefix("resp_").partition("_")[2]
+    return int(after) if re.fullmatch("[0-9]{1,9}", after) else 0
 
 
 def usage_of(usage: Usage) -> ResponseUsage:

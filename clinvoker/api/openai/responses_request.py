@@ -1,5 +1,6 @@
 """What `POST /responses` may say, and the chat in it."""
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
@@ -7,10 +8,8 @@ from msgspec import Meta, Struct
 
 from actors.errors import Code, Refusal
 from clinvoker.api.openai.requests import ChatMessage, Function, Naming, Part, Positive, Role, ToolCall
+from clinvoker.api.openai.tools import ResponseTool
 from clinvoker.chat.structured import check_schema
-
-OWN_TOOLS = frozenset({"function", "custom"})
-"""Tools that the client itself would run; agents have the others themselves."""
 
 ROLES = frozenset({"system", "developer", "user", "assistant"})
 
@@ -41,12 +40,6 @@ class TextConfig(Struct, frozen=True):
     format: Format | None = None
 
 
-class Tool(Struct, frozen=True):
-    """A tool of the request's."""
-
-    type: str = "function"
-
-
 class ResponsesRequest(Naming, frozen=True, kw_only=True):
     """`POST /responses`."""
 
@@ -56,8 +49,9 @@ class ResponsesRequest(Naming, frozen=True, kw_only=True):
     background: bool | None = False
     max_output_tokens: Positive | None = None
     text: TextConfig | None = None
-    tools: list[Tool] | None = None
+    tools: list[ResponseTool] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
 
 
 def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
@@ -75,10 +69,7 @@ def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
                 call = ToolCall(item.call_id, Function(item.name, item.arguments or item.input))
                 messages.append(ChatMessage("assistant", tool_calls=[call]))
             case "function_call_output" | "custom_tool_call_output":
-                output = (
-                    item.output if isinstance(item.output, str) else msgspec.json.encode(item.output).decode()
-                )
-                messages.append(ChatMessage("tool", output, tool_call_id=item.call_id))
+                messages.append(ChatMessage("tool", _output(item.output), tool_call_id=item.call_id))
             case "message":
                 raise Refusal(
                     Code.INVALID_REQUEST, f"input[{index}] has no role", param=f"input[{index}].role"
@@ -88,11 +79,13 @@ def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
     return messages
 
 
-def refuse_tools(told: ResponsesRequest) -> None:
-    """Raise `Refusal` for a request that brings tools of its own."""
-    if told.tool_choice != "none" and any(tool.type in OWN_TOOLS for tool in told.tools or ()):
-        message = "tools: the agents behind this daemon use their own tools; it takes none from a request"
-        raise Refusal(Code.UNSUPPORTED, message, param="tools")
+def _output(output: Any) -> str | list[Part]:  # noqa: ANN401 - what a tool gave
+    """A text, or its parts; anything else is told as the JSON that it is."""
+    if isinstance(output, str):
+        return output
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(output, list[Part])
+    return msgspec.json.encode(output).decode()
 
 
 def schema_of(told: ResponsesRequest) -> dict[str, Any] | None:

@@ -5,9 +5,11 @@ from typing import Any
 from msgspec import Struct, json
 from msgspec.structs import replace
 
-from actors.messages import Complete, Event, Failed, Message, Thinking
+from actors.messages import Complete, Event, Failed, Message, Thinking, ToolUse
 from clinvoker.api.frames import unbroken
 from clinvoker.api.openai.responses_answer import (
+    CustomCall,
+    FunctionCall,
     OutputItem,
     OutputMessage,
     OutputText,
@@ -19,6 +21,7 @@ from clinvoker.api.openai.responses_answer import (
     status_of,
     usage_of,
 )
+from clinvoker.api.openai.tools import arguments_of, pieces
 
 Written = dict[str, Any]
 """An event as it is written."""
@@ -63,6 +66,8 @@ class ResponseEvents:
         for event in events:
             if isinstance(event, Message | Thinking):
                 written += self._grow(event)
+            elif isinstance(event, ToolUse) and event.client:
+                written += self._close() + self._call(event)
             elif isinstance(event, Complete | Failed):
                 written += self._close() + self._end(event)
         return written
@@ -106,6 +111,28 @@ class ResponseEvents:
         part = self._part("done", item, text)
         self.response = replace(self.response, output=(*self.response.output, whole))
         return [ended, part, self._event("response.output_item.done", output_index=index, item=whole)]
+
+    def _call(self, use: ToolUse) -> list[Written]:
+        """A call of the client's tool: whole from the start, but told as if it grew."""
+        index = len(self.response.output)
+        name = f"{self.response.id.removeprefix('resp_')}_{index}"
+        text = arguments_of(use.input)
+        if isinstance(use.input, str):
+            whole = CustomCall(f"ctc_{name}", use.id, use.name, text, "completed")
+            begun, kind = replace(whole, input="", status="in_progress"), "custom_tool_call_input"
+            done: Written = {"input": text}
+        else:
+            whole = FunctionCall(f"fc_{name}", use.id, use.name, text, "completed")
+            begun, kind = replace(whole, arguments="", status="in_progress"), "function_call_arguments"
+            done = {"arguments": text, "name": use.name}
+        where: Written = {"item_id": whole.id, "output_index": index}
+        self.response = replace(self.response, output=(*self.response.output, whole))
+        return [
+            self._event("response.output_item.added", output_index=index, item=begun),
+            *(self._event(f"response.{kind}.delta", delta=piece, **where) for piece in pieces(text)),
+            self._event(f"response.{kind}.done", **where, **done),
+            self._event("response.output_item.done", output_index=index, item=whole),
+        ]
 
     def _part(self, what: str, item: Open, text: str) -> Written:
         where: Written = {"item_id": item.id, "output_index": len(self.response.output)}
