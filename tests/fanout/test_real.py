@@ -79,13 +79,13 @@ async def test_six_tasks_over_three_agents_take_what_the_slowest_agents_share_ta
 
 @pytest.mark.parametrize("backend", ["codex", "gemini"])
 async def test_an_eight_way_fan_out_uses_one_process(real, backend):
-    prompts = [f"[[wait:500]] number {number}" for number in range(8)]
+    prompts = [f"[[wait:1500]] number {number}" for number in range(8)]
     answer = await result(
         real.client, "parallel", {"tasks": tasks(*prompts, backend=backend), "max_parallel": 8}
     )
     assert answer["completed"] == 8
     assert all(f"number {number}" in said for number, said in enumerate(outputs(answer)))
-    assert answer["total_duration_ms"] < 8 * 500
+    assert answer["total_duration_ms"] < 8 * 1500
     assert await series(real.client, "spawns_total", backend=backend) == 1
 
 
@@ -96,11 +96,7 @@ async def test_an_agents_own_limits_hold_and_one_of_its_processes_stays_free(rea
     async def watch():
         nonlocal most
         while True:
-            states = ("busy", "idle", "spare")
-            levels = [
-                await series(real.client, "processes", backend="claude", state=state) for state in states
-            ]
-            most = max(most, sum(levels))
+            most = max(most, len(real.daemon.agents()) - 2)
             await trio.sleep(0.05)
 
     async def fan_out():
