@@ -75,7 +75,7 @@ def played(url, environment):
             }
             command = [*_program(client), str(CLIENTS / "scripts" / client.script), json.dumps(given)]
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, check=False, timeout=90
+                command, env=environment, capture_output=True, text=True, check=False, timeout=100
             )
             assert done.returncode == 0, done.stdout + done.stderr
             seen[name] = json.loads(done.stdout.splitlines()[-1])

@@ -24,9 +24,12 @@ CLIENTS = {
 
 FAILURES = {
     "unknown model": ("NotFoundError", 404, "nobody"),
-    "rate limit": ("RateLimitError", 429, ""),
-    "refused key": ("InternalServerError", 503, ""),
+    "rate limit": ("RateLimitError", 429, "429"),
+    "refused key": ("InternalServerError", 503, "Incorrect API key"),
 }
+"""The class, the status, and what the message must hold."""
+NARROWER = {"ServiceUnavailableError"}
+"""What some versions make of a 503, in place of the InternalServerError that it is."""
 
 
 @pytest.fixture(params=CLIENTS)
@@ -67,5 +70,6 @@ def test_a_chat_reaches_the_agent_as_single_messages(seen, model, name):
 def test_a_failing_call_is_the_error_that_the_client_knows(seen, how, failure):
     found = seen[how][failure]
     kind, status, words = FAILURES[failure]
-    assert (found["kind"], found["status"]) == (kind, status)
+    assert found["status"] == status
+    assert kind in found["kind"] or (status == 503 and found["kind"] in NARROWER)
     assert words in found["message"]

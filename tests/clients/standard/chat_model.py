@@ -31,7 +31,7 @@ class TestStandard(ChatModelIntegrationTests):
         "api_key": os.environ["CLINVOKER_KEY"],
         "max_retries": 0,
     }
-    model_override_value = "claude/opus"
+    model_override_value = "opus"
     supports_image_inputs = True
     supports_json_mode = MADE is ChatOpenAI
     supports_anthropic_inputs = MADE is ChatAnthropic
