@@ -36,7 +36,7 @@ def play(
             messages.append({"role": "assistant", "content": answer})
         return [message["content"] for message in messages[1::2]]
 
-    def failure(model: str, text: str, streamed: bool) -> Any:
+    def failure(model: str, text: str, *, streamed: bool) -> Any:
         messages = [user(f"{text} for {mark} {'streamed' if streamed else 'plain'}")]
         try:
             return "".join(stream(model, messages)) if streamed else plain(model, messages)
@@ -49,7 +49,7 @@ def play(
         "plain": {agent: plain(agent, [user(f"plain {mark}")]) for agent in GIVEN["agents"]},
         "streamed": {agent: list(stream(agent, [user(f"[[long:30]] {mark}")])) for agent in GIVEN["agents"]},
         "chats": {agent: chat(agent) for agent in GIVEN["chatting"]},
-        "failures": {name: failure(*call, False) for name, call in FAILING.items()},
-        "streamed failures": {name: failure(*call, True) for name, call in FAILING.items()},
+        "failures": {name: failure(*call, streamed=False) for name, call in FAILING.items()},
+        "streamed failures": {name: failure(*call, streamed=True) for name, call in FAILING.items()},
     }
     print(json.dumps(result))  # noqa: T201

@@ -25,7 +25,7 @@ class TestStandard(ChatModelIntegrationTests):
     """The suite."""
 
     chat_model_class = MADE
-    chat_model_params = {
+    chat_model_params = {  # noqa: RUF012 - as the suite has it
         "model": "claude",
         "base_url": os.environ["CLINVOKER_URL"] + PATH,
         "api_key": os.environ["CLINVOKER_KEY"],
