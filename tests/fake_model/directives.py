@@ -15,9 +15,14 @@ from typing import Any, Literal
 _MARK = re.compile(r"\[\[([a-z]+)(?::|(?=\]\]))")
 _DECODER = json.JSONDecoder()
 
+_JOKE = '[[json:{"setup": "Why do cats purr?", "punchline": "They may."}]]'
 _IN_WORDS = {
     # LangChain's standard tests ask for a structured answer in these words.
-    "Tell me a joke about cats.": '[[json:{"setup": "Why do cats purr?", "punchline": "They may."}]]',
+    "Tell me a joke about cats.": _JOKE,
+    "Give me a joke about cats, include the punchline.": _JOKE,
+    "Give me the setup to a joke about cats, no punchline.": (
+        '[[json:{"setup": "Why do cats purr?", "punchline": null}]]'
+    ),
 }
 """Prompts that are not ours to mark."""
 
