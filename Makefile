@@ -10,6 +10,7 @@ serve: .venv/runtime
 test: .venv/test
 	$(BIN)/python -m tests.support.clis
 	$(BIN)/python -m tests.support.prometheus
+	$(BIN)/python -m tests.support.clients
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: .venv/test
@@ -27,6 +28,9 @@ pins:
 		--generate-hashes --no-annotate --no-header -o requirements.txt
 	echo setuptools | uv pip compile -q pyproject.toml - --extra test --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header -o requirements-test.txt
+	for name in tests/clients/requirements/*.in; do \
+		uv pip compile -q $$name --universal --python-version 3.11 \
+			--generate-hashes --no-annotate --no-header -o $${name%.in}.txt; done
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

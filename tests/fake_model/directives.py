@@ -15,6 +15,17 @@ from typing import Any, Literal
 _MARK = re.compile(r"\[\[([a-z]+)(?::|(?=\]\]))")
 _DECODER = json.JSONDecoder()
 
+_JOKE = '[[json:{"setup": "Why do cats purr?", "punchline": "They may."}]]'
+_IN_WORDS = {
+    # LangChain's standard tests ask for a structured answer in these words.
+    "Tell me a joke about cats.": _JOKE,
+    "Give me a joke about cats, include the punchline.": _JOKE,
+    "Give me the setup to a joke about cats, no punchline.": (
+        '[[json:{"setup": "Why do cats purr?", "punchline": null}]]'
+    ),
+}
+"""Prompts that are not ours to mark."""
+
 Mid = Literal["cut", "cutalways", "error", "erroronce", "hang"]
 
 
@@ -53,6 +64,7 @@ class Directives:
 def parse(text: str) -> Directives:
     """Read every directive of `text`; an unknown name is left alone, for prompts may hold brackets of their own."""
     found = Directives()
+    text += "".join(marks for words, marks in _IN_WORDS.items() if words in text)
     position = 0
     while mark := _MARK.search(text, position):
         name, position = mark[1], mark.end()

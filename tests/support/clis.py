@@ -5,18 +5,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import npm
+
 ROOT = Path(__file__).resolve().parent.parent / "clis"
 _MODULES = ROOT / "node_modules"
-_INSTALL_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +32,8 @@ class Clis:
 
 def ensure_installed() -> Clis:
     """Install what differs from package.json; a few milliseconds when nothing does."""
-    if not _is_installed():
-        with _lock():
-            if not _is_installed():  # another process may have been first
-                _install()
-    return _locate()
-
-
-def _is_installed() -> bool:
-    wanted = json.loads((ROOT / "package.json").read_text())["dependencies"]
-    for name, version in wanted.items():
-        try:
-            found = json.loads((_MODULES / name / "package.json").read_text())["version"]
-        except (OSError, ValueError, KeyError):
-            return False
-        if found != version:
-            return False
-    return all(Path(argv[-1]).exists() for argv in _programs())
-
-
-def _install() -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise RuntimeError("npm is needed to install the agent CLIs for the tests marked `real`")
-    command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund"]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_INSTALL_SECONDS
-    )
-    if done.returncode != 0 or not _is_installed():
-        raise RuntimeError(f"npm install failed ({done.returncode}) in {ROOT}:\n{done.stdout}{done.stderr}")
+    npm.ensure_installed(ROOT)
+    return Clis(*_programs())
 
 
 def _programs() -> tuple[tuple[str, ...], ...]:
@@ -76,18 +45,6 @@ def _programs() -> tuple[tuple[str, ...], ...]:
         (shutil.which("node") or "node", str(_MODULES / "@google/gemini-cli/bundle/gemini.js")),
         (str(_MODULES / "opencode-ai/bin/opencode.exe"),),
     )
-
-
-def _locate() -> Clis:
-    return Clis(*_programs())
-
-
-@contextmanager
-def _lock() -> Iterator[None]:
-    """Let one process install at a time; the lock goes with the process, whatever becomes of it."""
-    with (ROOT / "package.json").open() as file:  # there already, and no litter
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 if __name__ == "__main__":
