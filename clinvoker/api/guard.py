@@ -67,19 +67,19 @@ class Guard:
         send = _with_headers(
             send, [(name, scope[REQUEST_ID].encode()) for name in _id_headers(scope["path"])]
         )
+        origin = headers.get("origin")
+        if origin in self._origins:
+            send = _with_headers(send, _cors(origin, headers.get("access-control-request-headers")))
         try:
             self._check(scope, headers)
         except Refusal as refusal:
             self._count(REFUSED, scope.get("method", "GET"), status_of(refusal.code))
             await _refuse(scope, refusal, send)
             return
-        origin = headers.get("origin")
-        if origin is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "http" and scope["method"] == "OPTIONS":
-            await _answer(send, 204, b"", _cors(origin))
+        if origin is not None and scope["type"] == "http" and scope["method"] == "OPTIONS":
+            await _answer(send, 204, b"", [])
         else:
-            await self._app(scope, receive, _with_headers(send, _cors(origin)))
+            await self._app(scope, receive, send)
 
     def _check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         host = _host_name(headers.get("host", ""))
@@ -88,6 +88,9 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins:
             raise Refusal(Code.FORBIDDEN, "this Origin may not call the daemon", param="origin")
+        if origin is None and headers.get("sec-fetch-site") == "cross-site":
+            # A page's <img>, <script> or link: a browser names no Origin there, but says this.
+            raise Refusal(Code.FORBIDDEN, "another site may not call the daemon", param="sec-fetch-site")
         if scope["type"] == "http" and scope["method"] == "OPTIONS" and origin is not None:
             return  # a browser's preflight carries no key
         if self._keys and scope["path"] not in OPEN_PATHS and not self._known(_presented(scope, headers)):
@@ -136,11 +139,14 @@ def _is_loopback(name: str) -> bool:
         return name == "localhost"
 
 
-def _cors(origin: str) -> list[tuple[bytes, bytes]]:
+def _cors(origin: str, asked: str | None) -> list[tuple[bytes, bytes]]:
+    """What a listed origin gets. Whatever headers it asks for it may send: SDKs add a dozen of their own."""
+    usual = "authorization, content-type, x-api-key, last-event-id"
     return [
         (b"access-control-allow-origin", origin.encode()),
         (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
-        (b"access-control-allow-headers", b"authorization, content-type, x-api-key, last-event-id"),
+        (b"access-control-allow-headers", (asked or usual).encode("ascii", "ignore")),
+        (b"access-control-expose-headers", b"*"),
         (b"vary", b"origin"),
     ]
 
