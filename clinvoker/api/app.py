@@ -11,6 +11,7 @@ from actors.errors import ActorDied, Code, Refusal
 from clinvoker.api import anthropic, backends, docs, fanout, health, native, openai, openapi, runs, sessions
 from clinvoker.api import websocket as websockets
 from clinvoker.api.errors import render
+from clinvoker.api.exchange import check_declared
 from clinvoker.api.guard import REQUEST_ID, ROUTE
 from clinvoker.backends.probe import Versions
 from clinvoker.chat.turn import Chats
@@ -45,6 +46,11 @@ def make_app(service: Service, metrics: Metrics) -> QuartTrio:
 
 
 def _register_hooks(app: QuartTrio, metrics: Metrics) -> None:
+    @app.before_request
+    async def declared() -> None:  # pyright: ignore[reportUnusedFunction] - quart keeps it
+        if request.routing_exception is None:
+            check_declared()
+
     @app.after_request
     async def count(response: Response) -> Response:  # pyright: ignore[reportUnusedFunction]
         route = request.url_rule.rule if request.url_rule is not None else "none"

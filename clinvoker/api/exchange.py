@@ -21,13 +21,28 @@ from clinvoker.service import Service
 
 MAX_KEY = 256
 """Characters of an Idempotency-Key."""
+UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
+"""The charsets that a body may be declared in; JSON has no other."""
+
+
+def check_declared() -> None:
+    """Raise `Refusal` for a body that is not declared as JSON, and plain: that is what forces a browser to ask first.
+
+    Also where nothing reads the body, so that no page can send a request without being asked about.
+    """
+    if "transfer-encoding" not in request.headers and request.headers.get("content-length", "0") == "0":
+        return
+    charset = request.mimetype_params.get("charset", "utf-8").lower()
+    if request.mimetype != "application/json" or charset not in UTF_8:
+        message = "the body must be declared as content-type: application/json, in UTF-8"
+        raise Refusal(Code.UNSUPPORTED_MEDIA, message, param="content-type")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        message = "the body must come without a content-encoding"
+        raise Refusal(Code.UNSUPPORTED_MEDIA, message, param="content-encoding")
 
 
 async def body() -> bytes:
-    """The request's body, which must be declared as JSON: that is what forces a browser to ask first."""
-    if request.mimetype != "application/json":
-        message = "the body must be declared as content-type: application/json"
-        raise Refusal(Code.UNSUPPORTED_MEDIA, message, param="content-type")
+    """The request's body, declared as JSON (`check_declared` has seen to it)."""
     data = await request.get_data()
     return data if isinstance(data, bytes) else data.encode()
 

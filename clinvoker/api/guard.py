@@ -87,7 +87,7 @@ class Guard:
         try:
             self._check(headers)
             if origin is not None:
-                extra += _cors(origin)
+                extra += _cors(origin, headers.get("access-control-request-headers"))
                 if scope["type"] == "http" and scope["method"] == "OPTIONS":
                     await _answer(send, 204, b"", [])  # a browser's preflight carries no key
                     return
@@ -105,6 +105,9 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin not in self._origins:
             raise Refusal(Code.FORBIDDEN, "this Origin may not call the daemon", param="origin")
+        if origin is None and headers.get("sec-fetch-site") == "cross-site":
+            # A page's <img>, <script> or link: a browser names no Origin there, but says this.
+            raise Refusal(Code.FORBIDDEN, "another site may not call the daemon", param="sec-fetch-site")
 
     async def _admit(
         self, scope: MutableMapping[str, Any], headers: Mapping[str, str], extra: list[tuple[bytes, bytes]]
@@ -181,11 +184,14 @@ def _is_loopback(name: str) -> bool:
         return name == "localhost"
 
 
-def _cors(origin: str) -> list[tuple[bytes, bytes]]:
+def _cors(origin: str, asked: str | None) -> list[tuple[bytes, bytes]]:
+    """What a listed origin gets. Whatever headers it asks for it may send: SDKs add a dozen of their own."""
+    usual = "authorization, content-type, x-api-key, last-event-id"
     return [
         (b"access-control-allow-origin", origin.encode()),
         (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE"),
-        (b"access-control-allow-headers", b"authorization, content-type, x-api-key, last-event-id"),
+        (b"access-control-allow-headers", (asked or usual).encode("ascii", "ignore")),
+        (b"access-control-expose-headers", b"*"),
         (b"vary", b"origin"),
     ]
 

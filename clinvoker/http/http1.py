@@ -18,7 +18,7 @@ from clinvoker.http.exchange import Exchange
 from clinvoker.http.inbox import Inbox
 from clinvoker.http.refusal import Refusal, Scope, answer_bytes
 from clinvoker.http.shared import Shared
-from clinvoker.http.vet import is_websocket, malformed, too_large, vet
+from clinvoker.http.vet import is_websocket, malformed, too_large, trailed, vet, vet_raw
 from clinvoker.http.websocket import BoundedWebsocket
 from clinvoker.http.wire import Wire
 
@@ -183,6 +183,7 @@ class Http1(H11Protocol):
         while not self._wire.closing:
             if self.connection.they_are_waiting_for_100_continue:
                 await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+            head = self._http.trailing_data[0] if self._http.their_state is h11.IDLE else b""
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError as error:
@@ -195,11 +196,22 @@ class Http1(H11Protocol):
                 if self._body_bytes > self._limits.max_body_bytes:
                     await self.refuse(too_large(self._limits))
                     return
+            elif refusal := self._vet_shape(event, head):
+                await self.refuse(refusal)
+                return
             elif not await self._act(event, chunks):
                 return
             turn += 1
             if turn % _EVENTS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _vet_shape(self, event: object, buffered: bytes) -> Refusal | None:
+        """Return why what h11 took must not pass; `buffered` is all it had, a request's head first."""
+        if isinstance(event, h11.Request):
+            return vet_raw(buffered[: len(buffered) - len(self._http.trailing_data[0])])
+        if isinstance(event, h11.EndOfMessage) and list(event.headers):
+            return trailed()
+        return None
 
     async def _act(self, event: object, chunks: list[bytes]) -> bool:
         """Handle any event but a piece of body; returns whether to look for more."""

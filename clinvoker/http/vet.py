@@ -1,5 +1,6 @@
-"""Which request heads are refused before anything acts on them (platform.md rows 1 and 10). A pure function."""
+"""Which request heads are refused before anything acts on them (platform.md rows 1 and 10). Pure functions."""
 
+import re
 from urllib.parse import urlsplit
 
 import h11
@@ -12,10 +13,33 @@ _READ_BY_MACHINES = frozenset(
     (b"host", b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"expect"),
 )
 
+# Of two values one would be checked and the other perhaps used. (h11 refuses two hosts.)
+_ONCE = (b"authorization", b"content-encoding", b"content-type", b"origin", b"x-api-key")
+
+# What h11 takes for an end of a line, a header field or a part of it, and what the next program may read otherwise.
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_FOLDED = re.compile(rb"\n[ \t]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_LENGTH = re.compile(rb"\ncontent-length:([^\r]*)", re.IGNORECASE)
+
 _MALFORMED = {
     431: Refusal(431, "headers_too_large", "the request head is too large"),
     501: Refusal(501, "not_implemented", "this transfer coding is not supported"),
 }
+
+
+def vet_raw(head: bytes) -> Refusal | None:
+    """Return why a head is refused by its bytes: the ways to write one that two programs read as two (RFC 9112, 11.2)."""
+    if _BARE_LF.search(head):
+        return _bad("a line of the head ends without CR")
+    if _FOLDED.search(head):
+        return _bad("a header field goes on in the next line")
+    if _CONTROL.search(head):
+        return _bad("there is a control character in the head")
+    lengths = _LENGTH.findall(head)  # h11 takes two that are equal for one
+    if len(lengths) > 1 or any(b"," in length for length in lengths):
+        return _bad("there is more than one Content-Length")
+    return None
 
 
 def vet(request: h11.Request, limits: Limits) -> bytes | Refusal:
@@ -26,6 +50,7 @@ def vet(request: h11.Request, limits: Limits) -> bytes | Refusal:
     refusal = (
         _vet_sizes(request.target, headers, limits)
         or _vet_bytes(headers)
+        or _vet_once(names)
         or _vet_framing(request.http_version, names)
         or _vet_method(request.method, names, headers)
     )
@@ -39,6 +64,11 @@ def vet(request: h11.Request, limits: Limits) -> bytes | Refusal:
 def too_large(limits: Limits) -> Refusal:
     """Return the refusal of a body over the limit, declared or counted."""
     return Refusal(413, "request_too_large", f"the body is larger than {limits.max_body_bytes} bytes")
+
+
+def trailed() -> Refusal:
+    """Return the refusal of header fields behind a chunked body: nobody here would read them."""
+    return _bad("header fields behind the body are not taken")
 
 
 def malformed(status: int) -> Refusal:
@@ -67,6 +97,11 @@ def _vet_bytes(headers: list[tuple[bytes, bytes]]) -> Refusal | None:
         if (name in _READ_BY_MACHINES or name.startswith(b"sec-websocket-")) and not value.isascii():
             return _bad(f"the header {name.decode('ascii')} has bytes outside of ASCII")
     return None
+
+
+def _vet_once(names: list[bytes]) -> Refusal | None:
+    twice = next((name for name in _ONCE if names.count(name) > 1), None)
+    return None if twice is None else _bad(f"there is more than one {twice.decode()} header")
 
 
 def _vet_framing(version: bytes, names: list[bytes]) -> Refusal | None:

@@ -134,12 +134,35 @@ async def test_no_host_at_all_is_a_403():
         ),
     ],
 )
-@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "DELETE", "ANY"])
 async def test_a_foreign_origin_is_a_403_on_every_method(origin, method):
     asked = await ask(OPEN, {"origin": origin}, method)
     assert (asked.status, asked.code, asked.param) == (403, "forbidden", "origin")
     assert not asked.reached
     assert "access-control-allow-origin" not in asked.headers
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_what_another_site_embeds_is_refused_though_it_names_no_origin(kind):
+    asked = await ask(OPEN, {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"}, kind=kind)
+    assert not asked.reached
+    assert kind == "websocket" or (asked.status, asked.param) == (403, "sec-fetch-site")
+    for own in ("none", "same-origin", "same-site"):
+        assert (await ask(OPEN, {"sec-fetch-site": own})).reached
+    assert (await ask(OPEN, {"sec-fetch-site": "cross-site", "origin": ORIGIN})).reached
+
+
+async def test_a_listed_origin_may_read_why_it_was_refused():
+    asked = await ask(KEYED, {"origin": ORIGIN})
+    assert (asked.status, asked.headers["access-control-allow-origin"]) == (401, ORIGIN)
+
+
+async def test_a_listed_origin_may_send_the_headers_it_asks_for_and_read_all():
+    names = "x-stainless-os, anthropic-version"
+    headers = {"origin": ORIGIN, "access-control-request-headers": names}
+    asked = await ask(OPEN, headers, "OPTIONS")
+    assert asked.headers["access-control-allow-headers"] == names
+    assert asked.headers["access-control-expose-headers"] == "*"
 
 
 async def test_a_listed_origin_gets_its_headers():

@@ -119,6 +119,47 @@ async def test_a_body_that_is_no_json_object_is_a_400(client, name):
     assert (answer.status, error_of(answer)["code"]) == (400, "invalid_request")
 
 
+ODD = {
+    "invalid UTF-8": b'"\xff"',
+    "invalid UTF-8 in a name": b'{"\xff": 1}',
+    "a surrogate as UTF-8": b'"\xed\xa0\x80"',
+    "half a pair": b'"\\ud800"',
+    "deep arrays": b"[" * 5000 + b"]" * 5000,
+    "deep objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+    "a number too great": b"1e999",
+    "a number of digits": b"1" * 5000,
+}
+SURFACES = {
+    "/api/v1/prompt": b'"backend": "echo", "prompt": "hello"',
+    "/openai/v1/chat/completions": b'"model": "echo", "messages": [{"role": "user", "content": "hello"}]',
+    "/openai/v1/completions": b'"model": "echo", "prompt": "hello"',
+    "/openai/v1/responses": b'"model": "echo", "input": "hello"',
+    "/anthropic/v1/messages": (
+        b'"model": "echo", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]'
+    ),
+    "/anthropic/v1/messages/count_tokens": (
+        b'"model": "echo", "messages": [{"role": "user", "content": "hello"}]'
+    ),
+}
+
+
+@pytest.mark.daemon
+@pytest.mark.parametrize("path", SURFACES)
+async def test_odd_values_fail_nowhere_inside_in_known_fields_or_unknown_ones(client, path):
+    for value in ODD.values():
+        for field in (b"unheard_of", b"metadata", b"tools", b"model", b"messages", b"input", b"prompt"):
+            answer = await client.call(
+                "POST", path, b"{%b, %b: %b}" % (SURFACES[path], b'"%b"' % field, value)
+            )
+            assert answer.status < 500, (value[:20], field, answer)
+
+
+@pytest.mark.daemon
+async def test_what_the_typed_decode_skips_must_be_json_all_the_same(client):
+    path = "/anthropic/v1/messages"
+    assert (await client.call("POST", path, b'{%b, "unheard_of": "\xff"}' % SURFACES[path])).status == 400
+
+
 @pytest.mark.daemon
 @pytest.mark.parametrize("escape", [b"\\ud800", b"\\uD83D rest", b"a\\udc00b", b"\\udfff\\ud800"])
 async def test_half_a_surrogate_pair_is_a_400_that_says_so(client, escape):
@@ -138,6 +179,14 @@ async def test_half_a_surrogate_pair_is_a_400_that_says_so(client, escape):
         "multipart/form-data; boundary=x",
         "text/json",
         "",
+        "text/plain; application/json",
+        "text/plain, application/json",
+        "application/json, text/plain",
+        'text/plain; charset="application/json"',
+        "multipart/form-data; boundary=application/json",
+        "application/jsonp",
+        "application/json; charset=utf-7",
+        "application/json; charset=utf-16",
     ],
 )
 async def test_a_body_not_declared_as_json_is_a_415(client, content_type):
@@ -145,6 +194,35 @@ async def test_a_body_not_declared_as_json_is_a_415(client, content_type):
     answer = await client.call("POST", PROMPT, body, headers={"content-type": content_type})
     error = error_of(answer)
     assert (answer.status, error["code"], error["param"]) == (415, "unsupported_media_type", "content-type")
+
+
+@pytest.mark.daemon
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/v1/runs/run_x/cancel"),
+        ("POST", "/api/v1/runs/run_x/permissions/p"),
+        ("POST", "/api/v1/sessions/ses_x/fork"),
+        ("PATCH", "/api/v1/sessions/ses_x"),
+        ("DELETE", "/api/v1/sessions/ses_x"),
+        ("POST", "/openai/v1/chat/completions"),
+        ("POST", "/openai/v1/completions"),
+        ("POST", "/openai/v1/responses"),
+        ("POST", "/anthropic/v1/messages"),
+        ("POST", "/anthropic/v1/messages/count_tokens"),
+    ],
+)
+async def test_no_route_takes_an_undeclared_body_not_even_one_that_reads_none(client, method, path):
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
+        answer = await client.call(method, path, b"{}", headers={"content-type": content_type})
+        assert answer.status == 415
+
+
+@pytest.mark.daemon
+async def test_an_encoded_body_is_a_415_that_says_so(client):
+    body = {"prompt": "hello", "backend": "echo"}
+    answer = await client.call("POST", PROMPT, body, headers={"content-encoding": "gzip"})
+    assert (answer.status, error_of(answer)["param"]) == (415, "content-encoding")
 
 
 @pytest.mark.daemon

@@ -20,6 +20,13 @@ def refusal(answer: bytes) -> tuple[int, str]:
     return int(head.split()[1]), error["code"]
 
 
+CHUNKS = b"3\r\nabc\r\n0\r\n\r\n"
+
+
+def chunked(coding: str = "Transfer-Encoding: chunked", body: bytes = CHUNKS) -> bytes:
+    return get("/length", coding, method="POST") + body
+
+
 REFUSED = {
     "both lengths": (
         get("/length", "Content-Length: 3", "Transfer-Encoding: chunked", method="POST") + b"abc",
@@ -27,6 +34,43 @@ REFUSED = {
     ),
     "chunked in 1.0": (get("/length", "Transfer-Encoding: chunked", method="POST", version="1.0"), 400),
     "two lengths": (get("/length", "Content-Length: 3", "Content-Length: 4", method="POST") + b"abc", 400),
+    "two lengths that are equal": (
+        get("/length", "Content-Length: 3", "content-length: 3", method="POST") + b"abc",
+        400,
+    ),
+    "two lengths in one": (get("/length", "Content-Length: 3, 3", method="POST") + b"abc", 400),
+    "signed length": (get("/length", "Content-Length: +3", method="POST") + b"abc", 400),
+    "hexadecimal length": (get("/length", "Content-Length: 0x3", method="POST") + b"abc", 400),
+    "chunked twice": (chunked("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 501),
+    "chunked last": (chunked("Transfer-Encoding: identity, chunked"), 501),
+    "chunked first": (chunked("Transfer-Encoding: chunked, identity"), 501),
+    "xchunked": (chunked("Transfer-Encoding: xchunked"), 501),
+    "chunked quoted": (chunked('Transfer-Encoding: "chunked"'), 501),
+    "chunked behind a vertical tab": (chunked("Transfer-Encoding: \x0bchunked"), 400),
+    "chunked before a space": (chunked("Transfer-Encoding : chunked"), 400),
+    "chunked in the next line": (chunked("Transfer-Encoding:\r\n chunked"), 400),
+    "bare LF in chunks": (chunked(body=b"3\nabc\r\n0\r\n\r\n"), 400),
+    "bare LF behind a chunk": (chunked(body=b"3\r\nabc\n0\r\n\r\n"), 400),
+    "length behind the chunks": (chunked(body=CHUNKS[:-2] + b"Content-Length: 7\r\n\r\n"), 400),
+    "bare LF": (get("/health").replace(b"\r\n", b"\n"), 400),
+    "bare LF behind one line": (get("/health").replace(b"\r\n", b"\n", 1), 400),
+    "bare LF behind a field": (get("/health", "X: a\nTransfer-Encoding: chunked"), 400),
+    "bare LF at the end": (get("/health")[:-2] + b"\n", 400),
+    "bare CR": (get("/health", "X: a\rb"), 400),
+    "folded field": (get("/health", "X: a\r\n b"), 400),
+    "folded request line": (get("/health").replace(b"Host", b" Host"), 400),
+    "space before the colon": (get("/health", "X : a"), 400),
+    "no name": (get("/health", ": a"), 400),
+    "no colon": (get("/health", "X"), 400),
+    "NUL in a value": (get("/health", "X: a\0b"), 400),
+    "NUL in a name": (get("/health", "X\0: a"), 400),
+    "control character in a value": (get("/health", "X: a\x01b"), 400),
+    "DEL in a value": (get("/health", "X: a\x7fb"), 400),
+    "two content types": (
+        get("/length", "Content-Type: application/json", "content-type: text/plain", method="POST"),
+        400,
+    ),
+    "two origins": (get("/health", "Origin: http://a", "Origin: http://b"), 400),
     "unknown coding": (get("/length", "Transfer-Encoding: gzip", method="POST"), 501),
     "other host in target": (get("http://evil.example/health"), 400),
     "user in target": (get("http://me@localhost/health"), 400),
@@ -44,6 +88,19 @@ REFUSED = {
     "not http": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "declared too large": (get("/length", "Content-Length: 11000000", method="POST"), 413),
 }
+
+
+@pytest.mark.parametrize("piece", [1, 3, 7])
+async def test_a_head_is_judged_alike_in_pieces(piece):
+    app, _ = make_app()
+    async with serving(app) as server, await server.connect() as client:
+        sent = get("/health") + REFUSED["two lengths that are equal"][0]
+        for at in range(0, len(sent), piece):
+            await client.send_all(sent[at : at + piece])
+            await trio.lowlevel.checkpoint()
+        answers = await read_to_end(client)
+        assert answers.startswith(b"HTTP/1.1 200")
+        assert refusal(answers.partition(b"ok")[2][answers.partition(b"ok")[2].index(b"HTTP") :])[0] == 400
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -100,7 +100,7 @@ def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -
 
 def _hash(raw: bytes) -> bytes:
     """What is equal when a request is sent again: Claude Code does, without the stream, when a stream broke off."""
-    fields: dict[str, Any] = msgspec.json.decode(raw)
+    fields = decode(raw, dict[str, Any])  # the typed decode let pass what it did not look at
     fields.pop("stream", None)
     return hashlib.sha256(b"anthropic" + msgspec.json.encode(fields)).digest()
 
