@@ -26,7 +26,7 @@ from actors.messages import Message, Options, Prompt
 from actors.outbox import Outbox
 from clinvoker.backends.registry import PROTOCOLS
 from clinvoker.config.settings import BackendSettings
-from tests.backends.harness import Asked, live_link
+from tests.backends.harness import Asked, live_link, no_tools
 from tests.bench import client
 from tests.bench.backends import CLIS, echo, real
 from tests.bench.figures import middle, rounded
@@ -120,7 +120,7 @@ async def _first_token(link: Link, conversation: str, prompt: str, expected: str
     text = ""
     began = time.perf_counter()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(link.turn, conversation, Prompt(prompt), out, Asked())
+        nursery.start_soon(link.turn, conversation, Prompt(prompt), out, Asked(), no_tools)
         while batch := await out.take():
             now = time.perf_counter()
             pieces = "".join(event.text for event in batch if isinstance(event, Message))
