@@ -60,7 +60,7 @@ def check(told, name, value):
 @pytest.fixture(scope="module")
 def app():
     """The application's routes; no actor is behind them."""
-    return make_app(SimpleNamespace(backends={}, settings=Settings()), Metrics())
+    return make_app(SimpleNamespace(backends={}, settings=Settings(), store=None), Metrics())
 
 
 async def test_every_route_is_in_the_document(app):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from actors.errors import Code, Refusal
 from actors.messages import Image, ToolAnswer
-from clinvoker.api.openai.requests import ChatMessage, Part, ToolCall
+from clinvoker.api.openai.requests import CallMade, ChatMessage, Part
 from clinvoker.api.requests import check_text
 from clinvoker.chat.conversation import Chat, Said, make_chat
 
@@ -53,7 +53,7 @@ def _assistant(message: ChatMessage, text: str) -> str:
     return "\n".join(part for part in (text or message.refusal or "", *calls) if part)
 
 
-def _call(call: ToolCall) -> str:
+def _call(call: CallMade) -> str:
     if call.custom is not None:
         return f"[call {call.id} of {call.custom.name}: {call.custom.input}]"
     return f"[call {call.id} of {call.function.name}: {call.function.arguments}]"

@@ -46,7 +46,7 @@ class Custom(Struct, frozen=True):
     input: str = ""
 
 
-class ToolCall(Struct, frozen=True):
+class CallMade(Struct, frozen=True):
     """A call in an assistant's message."""
 
     id: str = ""
@@ -60,7 +60,7 @@ class ChatMessage(Struct, frozen=True):
     role: Role
     content: str | list[Part] | None = None
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[CallMade] | None = None
     tool_call_id: str = ""
 
 

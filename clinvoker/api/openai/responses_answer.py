@@ -84,7 +84,7 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
     status: Literal["in_progress", "completed", "incomplete"]
 
 
-class FunctionCall(Struct, frozen=True, tag="function_call"):
+class FunctionCallItem(Struct, frozen=True, tag="function_call"):
     """A call of a function of the client's."""
 
     id: str
@@ -94,7 +94,7 @@ class FunctionCall(Struct, frozen=True, tag="function_call"):
     status: Literal["in_progress", "completed"]
 
 
-class CustomCall(Struct, frozen=True, tag="custom_tool_call"):
+class CustomCallItem(Struct, frozen=True, tag="custom_tool_call"):
     """A call of a tool of the client's that takes a text."""
 
     id: str
@@ -104,7 +104,7 @@ class CustomCall(Struct, frozen=True, tag="custom_tool_call"):
     status: Literal["in_progress", "completed"]
 
 
-OutputItem = OutputMessage | Reasoning | FunctionCall | CustomCall
+OutputItem = OutputMessage | Reasoning | FunctionCallItem | CustomCallItem
 
 
 class ReasoningConfig(Struct, frozen=True):

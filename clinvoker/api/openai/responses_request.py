@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from actors.errors import Code, Refusal
-from clinvoker.api.openai.requests import ChatMessage, Function, Naming, Part, Positive, Role, ToolCall
+from clinvoker.api.openai.requests import CallMade, ChatMessage, Function, Naming, Part, Positive, Role
 from clinvoker.api.openai.tools import ResponseTool
 from clinvoker.chat.structured import check_schema
 
@@ -66,7 +66,7 @@ def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
             case "message" if item.role in ROLES:
                 messages.append(ChatMessage(cast("Role", item.role), item.content))
             case "function_call" | "custom_tool_call":
-                call = ToolCall(item.call_id, Function(item.name, item.arguments or item.input))
+                call = CallMade(item.call_id, Function(item.name, item.arguments or item.input))
                 messages.append(ChatMessage("assistant", tool_calls=[call]))
             case "function_call_output" | "custom_tool_call_output":
                 messages.append(ChatMessage("tool", _output(item.output), tool_call_id=item.call_id))

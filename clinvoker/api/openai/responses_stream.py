@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from actors.messages import Complete, Event, Failed, Message, Thinking, ToolUse
 from clinvoker.api.frames import unbroken
 from clinvoker.api.openai.responses_answer import (
-    CustomCall,
-    FunctionCall,
+    CustomCallItem,
+    FunctionCallItem,
     OutputItem,
     OutputMessage,
     OutputText,
@@ -118,11 +118,11 @@ class ResponseEvents:
         name = f"{self.response.id.removeprefix('resp_')}_{index}"
         text = arguments_of(use.input)
         if isinstance(use.input, str):
-            whole = CustomCall(f"ctc_{name}", use.id, use.name, text, "completed")
+            whole = CustomCallItem(f"ctc_{name}", use.id, use.name, text, "completed")
             begun, kind = replace(whole, input="", status="in_progress"), "custom_tool_call_input"
             done: Written = {"input": text}
         else:
-            whole = FunctionCall(f"fc_{name}", use.id, use.name, text, "completed")
+            whole = FunctionCallItem(f"fc_{name}", use.id, use.name, text, "completed")
             begun, kind = replace(whole, arguments="", status="in_progress"), "function_call_arguments"
             done = {"arguments": text, "name": use.name}
         where: Written = {"item_id": whole.id, "output_index": index}
