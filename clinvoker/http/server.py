@@ -21,6 +21,7 @@ from clinvoker.http.refusal import RenderError, render_json
 from clinvoker.http.shared import Shared
 
 _TURN_AWAY_S = 0.5
+_TURNED_AWAY = 64
 _STOP_S = 0.2
 
 
@@ -49,13 +50,14 @@ async def serve(
     if isinstance(app, QuartTrio):
         fix(app)
     context = WorkerContext(None)
-    shared = Shared(cast("App", app), limits, render_error, _config(limits), context)
+    shared = Shared(cast("App", app), limits, render_error, _config(limits), context, trio.Lock())
     live: dict[Connection, None] = {}  # in the order of their coming
+    told_why = trio.Semaphore(_TURNED_AWAY)
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound)) for bound in sockets]
 
     async def welcome(stream: trio.SocketStream) -> None:
         if len(live) >= limits.max_connections and not _evict_idle(live):
-            await _turn_away(stream, shared)
+            await _turn_away(stream, shared, told_why)
             return
         connection = Connection(stream, shared)
         live[connection] = None
@@ -105,7 +107,20 @@ def _evict_idle(live: dict[Connection, None]) -> bool:
     return False
 
 
-async def _turn_away(stream: trio.SocketStream, shared: Shared) -> None:
+async def _turn_away(stream: trio.SocketStream, shared: Shared, told_why: trio.Semaphore) -> None:
+    """Answer 503; where more come at once than can be told why, just close: each that is told holds a descriptor."""
+    try:
+        told_why.acquire_nowait()
+    except trio.WouldBlock:
+        await trio.aclose_forcefully(stream)
+        return
+    try:
+        await _tell_why(stream, shared)
+    finally:
+        told_why.release()
+
+
+async def _tell_why(stream: trio.SocketStream, shared: Shared) -> None:
     message = f"all {shared.limits.max_connections} connections are in use"
     body, headers = shared.render_error(503, "too_many_connections", message, {})
     head = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: %d\r\n" % len(body)
