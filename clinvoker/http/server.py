@@ -21,7 +21,7 @@ from clinvoker.http.refusal import RenderError, render_json
 from clinvoker.http.shared import Shared
 
 _TURN_AWAY_S = 0.5
-_TURNED_AWAY = 64
+_TURNED_AWAY = 64  # at most, and a quarter of the places
 _STOP_S = 0.2
 
 
@@ -52,7 +52,7 @@ async def serve(
     context = WorkerContext(None)
     shared = Shared(cast("App", app), limits, render_error, _config(limits), context, trio.Lock())
     live: dict[Connection, None] = {}  # in the order of their coming
-    told_why = trio.Semaphore(_TURNED_AWAY)
+    told_why = trio.Semaphore(min(_TURNED_AWAY, max(1, limits.max_connections // 4)))
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound)) for bound in sockets]
 
     async def welcome(stream: trio.SocketStream) -> None:
