@@ -15,6 +15,9 @@ from clinvoker.follower import Follower
 from clinvoker.http.stream import streaming
 from clinvoker.service import Service
 
+WRITTEN_AT_ONCE = 256
+"""Entries of a stream that are encoded before the reader has taken those before: what one that has stopped holds."""
+
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 """The charsets that a body may be declared in; JSON has no other."""
 
@@ -74,4 +77,5 @@ async def _frames(follower: Follower, frame: frames.Frame, first: list[Entry] | 
     if first:
         yield frame(first)
     async for page in follower:
-        yield frame(page)
+        for at in range(0, len(page), WRITTEN_AT_ONCE):
+            yield frame(page[at : at + WRITTEN_AT_ONCE])
