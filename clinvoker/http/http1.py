@@ -23,7 +23,7 @@ from clinvoker.http.websocket import BoundedWebsocket
 from clinvoker.http.wire import Wire
 
 PIPELINE_GRACE_S = 0.5
-PIPELINE_PAUSE_S = 0.004
+PIPELINE_PAUSE_S = 0.01
 _EVENTS_PER_TURN = 128
 _FINAL = 200
 _WS_INBOX_MESSAGES = 4

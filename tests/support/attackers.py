@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 
-PAUSE = 0.5
+PAUSE = 1.0
 """Seconds between two attacks of one attacker, and between two bytes of a slow one."""
 ORDER = b"POST /api/v1/prompt HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -55,7 +55,7 @@ def floods(start: bytes, drop: bytes) -> Attack:
         await stream.send_all(start)
         while True:
             await stream.send_all(drop)
-            await trio.sleep(0.001)
+            await trio.sleep(0.02)
 
     return attack
 
@@ -111,6 +111,7 @@ async def main(port: int, connections: int, seconds: float) -> None:
             nursery.start_soon(attack, port, name, begun[-1], counts)
         for event in begun:
             await event.wait()
+        await trio.sleep(PAUSE / 2)
         print("begun", flush=True)  # noqa: T201
         await trio.sleep(seconds)
         nursery.cancel_scope.cancel()
