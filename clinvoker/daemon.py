@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -308,10 +309,19 @@ def _pool_limits(settings: BackendSettings, kill_grace: float) -> PoolLimits:
     )
 
 
+def _places(asked: int) -> int:
+    """Connections there is room for: half of the descriptors, the other half is for agents and files (F29)."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or asked <= most // 2:
+        return asked
+    _log.warning("fewer connections than configured: too few descriptors (ulimit -n)", most=most // 2)
+    return most // 2
+
+
 def _http_limits(settings: Settings) -> Limits:
     server = settings.server
     return Limits(
-        max_connections=server.max_connections,
+        max_connections=_places(server.max_connections),
         header_time_s=min(Limits().header_time_s, server.read_timeout_secs),
         body_time_s=server.read_timeout_secs,
         keep_alive_s=server.idle_timeout_secs,

@@ -7,7 +7,7 @@ from actors.messages import Complete, Entry, Failed
 from actors.run import Identity
 from clinvoker.store import StoreClient, decode_entries
 
-MOST = 512
+MOST = 256
 """Entries read from the store at once."""
 
 

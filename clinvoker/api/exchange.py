@@ -21,6 +21,9 @@ from clinvoker.service import Service
 
 MAX_KEY = 256
 """Characters of an Idempotency-Key."""
+WRITTEN_AT_ONCE = 256
+"""Entries of a stream that are encoded before the reader has taken those before: what one that has stopped holds."""
+
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 """The charsets that a body may be declared in; JSON has no other."""
 
@@ -118,7 +121,8 @@ async def _frames(follower: Follower, frame: frames.Frame, first: list[Entry] | 
     if first:
         yield frame(first)
     async for page in follower:
-        yield frame(page)
+        for at in range(0, len(page), WRITTEN_AT_ONCE):
+            yield frame(page[at : at + WRITTEN_AT_ONCE])
 
 
 async def reply_in_time(

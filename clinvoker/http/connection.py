@@ -21,6 +21,7 @@ from clinvoker.http.shared import Shared
 READ_BYTES = 64 * 1024
 LINGER_S = 2.0
 FAREWELL_S = 0.5
+FRESH_S = 1.0
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() sends RST and drops what was not yet sent
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Connection:
         self._scope = trio.CancelScope()
         self._writing = trio.Lock()
         self._deadline = math.inf
+        self._came = trio.current_time()
         self._linger_s = LINGER_S
         self._reading: trio.CancelScope | None = None
         self._woken = False
@@ -59,8 +61,9 @@ class Connection:
     # What the server asks
 
     def idle(self) -> bool:
-        """Tell whether it can be closed at once without a loss to its client."""
-        return not self.closing and self._protocol.idle()
+        """Tell whether it can be closed at once without a loss to its client: not before it had time to ask."""
+        fresh = trio.current_time() - self._came < FRESH_S
+        return not self.closing and not fresh and self._protocol.idle()
 
     def close(self) -> None:
         """Close at once; cancels whatever runs here."""

@@ -23,6 +23,7 @@ from clinvoker.http.websocket import BoundedWebsocket
 from clinvoker.http.wire import Wire
 
 PIPELINE_GRACE_S = 0.5
+PIPELINE_PAUSE_S = 0.01
 _EVENTS_PER_TURN = 128
 _FINAL = 200
 _WS_INBOX_MESSAGES = 4
@@ -89,6 +90,8 @@ class Http1(H11Protocol):
     async def resume(self) -> None:
         """Parse what came early: the next request, sent before the response before it had ended."""
         if self._phase is Phase.IDLE:  # else more bytes have come meanwhile, and brought what was early along
+            async with self._shared.turnstile:
+                await trio.sleep(PIPELINE_PAUSE_S)
             self._enter(Phase.HEAD, self._limits.header_time_s)
             await self._handle_events()
 

@@ -11,7 +11,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     max_connections: int = 512
-    """One more evicts an idle connection, or is answered 503."""
+    """One more evicts an idle connection, or is answered 503, or, when many more come at once, closed."""
     header_bytes: int = 32 * 1024
     """All header fields of a request together: 431."""
     header_fields: int = 100

@@ -21,6 +21,7 @@ from clinvoker.http.refusal import RenderError, render_json
 from clinvoker.http.shared import Shared
 
 _TURN_AWAY_S = 0.5
+_TURNED_AWAY = 64  # at most, and a quarter of the places
 _STOP_S = 0.2
 
 
@@ -50,8 +51,9 @@ async def serve(
     if isinstance(app, QuartTrio):
         fix(app)
     context = WorkerContext(None)
-    shared = Shared(cast("App", app), limits, render_error, _config(limits), context)
+    shared = Shared(cast("App", app), limits, render_error, _config(limits), context, trio.Lock())
     live: dict[Connection, None] = {}  # in the order of their coming
+    told_why = trio.Semaphore(min(_TURNED_AWAY, max(1, limits.max_connections // 4)))
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(bound)) for bound in sockets]
 
     async def welcome(stream: trio.SocketStream) -> None:
@@ -59,7 +61,7 @@ async def serve(
             stream.socket.close()
             return
         if len(live) >= limits.max_connections and not _evict_idle(live):
-            await _turn_away(stream, shared)
+            await _turn_away(stream, shared, told_why)
             return
         connection = Connection(stream, shared)
         live[connection] = None
@@ -111,7 +113,20 @@ def _evict_idle(live: dict[Connection, None]) -> bool:
     return False
 
 
-async def _turn_away(stream: trio.SocketStream, shared: Shared) -> None:
+async def _turn_away(stream: trio.SocketStream, shared: Shared, told_why: trio.Semaphore) -> None:
+    """Answer 503; where more come at once than can be told why, just close: each that is told holds a descriptor."""
+    try:
+        told_why.acquire_nowait()
+    except trio.WouldBlock:
+        await trio.aclose_forcefully(stream)
+        return
+    try:
+        await _tell_why(stream, shared)
+    finally:
+        told_why.release()
+
+
+async def _tell_why(stream: trio.SocketStream, shared: Shared) -> None:
     message = f"all {shared.limits.max_connections} connections are in use"
     body, headers = shared.render_error(503, "too_many_connections", message, {})
     head = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: %d\r\n" % len(body)

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -152,6 +153,24 @@ async def test_f51_sighup_takes_the_new_log_level_and_limits_and_names_the_rest(
     }
     assert daemon.logged("configuration needs a restart")[0]["keys"] == ["server.max_connections"]
     assert (await daemon.client.ask("new{{wait:2}} limits")).code == "timeout"
+    assert daemon.stop() == 0
+
+
+async def test_f49_a_reload_under_load_ends_nothing_and_shuts_out_whom_it_takes_off_the_list(start):
+    daemon = start(allowed_hosts=["agents.example"], max_concurrent_runs=8)
+    headers = {"host": "agents.example"}
+    async with AsyncExitStack() as load:
+        streams = [await load.enter_async_context(daemon.client.stream("{{pace:60,0.02}}")) for _ in range(4)]
+        for events in streams:
+            await events.until("0")
+        assert (await daemon.client.call("GET", "/health", headers=headers)).status == 200
+        del daemon.document["server"]["allowed_hosts"]
+        daemon.write_config()
+        daemon.signal(signal.SIGHUP)
+        await become_true(lambda: daemon.logged("configuration reloaded"), 3)
+        assert (await daemon.client.call("GET", "/health", headers=headers)).status == 403
+        for events in streams:
+            assert (await events.to_end()).code == ""
     assert daemon.stop() == 0
 
 

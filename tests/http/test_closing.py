@@ -1,11 +1,13 @@
 """Connections end when they should: platform.md rows 2, 3 and 12."""
 
+from contextlib import AsyncExitStack
+
 import pytest
 import trio
 import trio.testing
 
 from .apps import make_app
-from .support import eventually, get, read_to_end, read_until, serving, stock
+from .support import descriptors, eventually, get, read_to_end, read_until, serving, stock
 
 
 @pytest.mark.parametrize(
@@ -136,10 +138,11 @@ async def test_a_slow_reader_that_goes_on_reading_is_kept():
         assert not diary["closed"]
 
 
-async def test_connections_over_the_cap_evict_an_idle_one_or_get_503():
+async def test_connections_over_the_cap_evict_an_idle_one_or_get_503(monkeypatch):
     app, diary = make_app()
     async with serving(app, max_connections=2) as server, await server.connect() as idle:
         await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr("clinvoker.http.connection.FRESH_S", 0)  # it had its time to ask
         async with await server.connect() as busy, await server.connect() as second:
             assert await read_to_end(idle) == b""
             await busy.send_all(get("/wait"))
@@ -148,3 +151,23 @@ async def test_connections_over_the_cap_evict_an_idle_one_or_get_503():
             answer = await server.ask(get("/health"))
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"too_many_connections" in answer
+
+
+async def test_who_has_only_just_come_is_not_evicted():
+    app, _ = make_app()
+    async with serving(app, max_connections=1) as server, await server.connect() as first:
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await server.ask(get("/health"))).startswith(b"HTTP/1.1 503 ")
+        await first.send_all(get("/health"))
+        assert b" 200 " in await read_until(first, b"ok")
+
+
+async def test_of_a_crowd_over_the_cap_not_everyone_is_told_why():
+    """Each that is told holds a descriptor for as long as it likes, half a second at most."""
+    app, _ = make_app()
+    async with serving(app, max_connections=4) as server, AsyncExitStack() as crowd:
+        before = descriptors()
+        for _ in range(200):
+            await crowd.enter_async_context(await server.connect())
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert descriptors() - before - 200 <= 4 + 1
