@@ -5,6 +5,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors.calls import Calls
 from actors.errors import Code, Refusal, within
 from actors.messages import Complete, Failed, Message, Permission, Start
 from actors.recorder import Identity, Recorder, RunLimits
@@ -12,7 +13,9 @@ from actors.recorder import Identity, Recorder, RunLimits
 
 @pytest.fixture
 async def recorder():
-    return Recorder(Identity("run_1", "", "parallel"), RunLimits())
+    return Recorder(
+        Identity("run_1", "", "parallel"), RunLimits(), Calls("run_1", 1.0, lambda: None, lambda: None)
+    )
 
 
 def told(recorder):

@@ -11,18 +11,34 @@ from tests.support.clis import ensure_installed
 pytestmark = [pytest.mark.real, pytest.mark.daemon]
 
 
-def test_its_own_tools_are_refused_in_words_that_it_shows(url, tmp_path):
+@pytest.fixture
+def codex(url, tmp_path):
+    """Run Codex once, with a model of the daemon's."""
     setup = environments.codex(f"{url}/openai", tmp_path / "home")
-    flags = [flag.replace(environments.CODEX_MODEL, "claude") for flag in setup.flags]
-    done = subprocess.run(
-        [*ensure_installed().codex, *flags, "exec", "--json", "--skip-git-repo-check", "hello from codex"],
-        env={**setup.env, "FAKE_KEY": KEY},
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+
+    def run(model, prompt):
+        flags = [flag.replace(environments.CODEX_MODEL, model) for flag in setup.flags]
+        return subprocess.run(
+            [*ensure_installed().codex, *flags, "exec", "--json", "--skip-git-repo-check", prompt],
+            env={**setup.env, "FAKE_KEY": KEY},
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def test_it_is_answered_by_claude(codex):
+    done = codex("claude", "hello from codex")
+    assert done.returncode == 0
+    assert "echo: hello from codex" in done.stdout
+
+
+def test_a_model_that_nobody_has_is_refused_in_words_that_it_shows(codex):
+    done = codex("nobodys-model", "hello from codex")
     assert done.returncode == 1
-    assert "the agents behind this daemon use their own tools" in done.stdout
+    assert "nobodys-model" in done.stdout

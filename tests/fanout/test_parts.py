@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from actors.calls import Calls
 from actors.errors import Code, Refusal
 from actors.messages import Complete, Message, Start
 from actors.recorder import Identity, Recorder, RunLimits
@@ -41,7 +42,9 @@ def test_a_prompt_does_not_grow_beyond_its_bound():
 
 
 def answered(number, backend, text):
-    record = Recorder(Identity("run_1", "ses", backend), RunLimits())
+    record = Recorder(
+        Identity("run_1", "ses", backend), RunLimits(), Calls("run_1", 1.0, lambda: None, lambda: None)
+    )
     record.record([Start("m", "/"), Message(text), Complete("end_turn")])
     task = Task(number, None, backend)
     task.record = record
