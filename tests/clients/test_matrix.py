@@ -28,7 +28,7 @@ FAILURES = {
     "refused key": ("InternalServerError", 503, "Incorrect API key"),
 }
 """The class, the status, and what the message must hold."""
-NARROWER = {"ServiceUnavailableError", "OpenAIAPIError"}
+NARROWER = {"ServiceUnavailableError", "OpenAIAPIError", "AnthropicAPIError"}
 """What some versions make of a 503, in place of the InternalServerError that it is."""
 
 
