@@ -25,6 +25,8 @@ class PromptCall(Struct, frozen=True):
     queue: bool = False
     detach: bool = False
     calls: Parallel = "none"
+    scratch: bool = False
+    """In no directory but one of its own, whatever the caller's key says."""
     tags: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     idempotency_key: str = ""

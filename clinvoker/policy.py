@@ -36,9 +36,18 @@ class Policy:
         return self._callers.key_of(caller)
 
     def plan(
-        self, backends: Mapping[str, Backend], caller: str, wanted: str, options: Options
+        self,
+        backends: Mapping[str, Backend],
+        caller: str,
+        wanted: str,
+        options: Options,
+        *,
+        scratch: bool = False,
     ) -> tuple[Backend, Options]:
-        """The backend of a new session, and its whole options; a working directory as its real path."""
+        """The backend of a new session, and its whole options; a working directory as its real path.
+
+        With `scratch` there is none, whatever the key says.
+        """
         key = self.key_of(caller)
         given = KeyDefaults() if key is None else key.defaults
         usual = given.backend or self._default_backend
@@ -48,7 +57,7 @@ class Policy:
         options = replace(
             options,
             model=options.model or (given.model if name == usual else ""),
-            workdir=options.workdir or given.workdir,
+            workdir="" if scratch else options.workdir or given.workdir,
             approval_mode=_or(options.approval_mode, given.approval_mode),
             sandbox_mode=_or(options.sandbox_mode, given.sandbox_mode),
         )

@@ -111,7 +111,9 @@ class Turns:
         return Ready(call, record, SessionMemory(self._store, record, stored=False) if kept else None)
 
     def _plan_new(self, call: PromptCall) -> tuple[Backend, Options]:
-        backend, options = self.policy.plan(self.backends, call.caller, call.backend, call.options)
+        backend, options = self.policy.plan(
+            self.backends, call.caller, call.backend, call.options, scratch=call.scratch
+        )
         check(backend, options, call.prompt)
         return backend, options
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from xml.sax.saxutils import escape
 
 import msgspec
@@ -29,6 +29,8 @@ class Wishes(Struct, frozen=True):
     session: str = ""
     approval_mode: ApprovalMode = "default"
     sandbox_mode: SandboxMode = "default"
+    side: Literal["true", "false"] = "false"
+    """Whether the request is none of a conversation's (`clinvoker.chat.aside`)."""
 
 
 class Asked(Struct, frozen=True):
@@ -54,11 +56,16 @@ class Asked(Struct, frozen=True):
     metadata: dict[str, str] = {}
     client: str = ""
     """Whose limits count."""
+    aside: bool = False
+    """It runs by itself, in a directory of its own, and nothing is kept of it."""
 
 
 def wishes_of(headers: Mapping[str, str]) -> Wishes:
     """Read our own headers. Raises `Refusal` naming the header at fault."""
     told = {name: headers[f"x-clinvoker-{name}"] for name in _WISHES if f"x-clinvoker-{name}" in headers}
+    if told.get("side") == "true" and len(told) > 1:
+        name = next(f"x-clinvoker-{name}" for name in told if name != "side")
+        raise Refusal(Code.INVALID_REQUEST, f"{name} is not for a request on the side", param=name)
     try:
         return msgspec.convert({name.replace("-", "_"): value for name, value in told.items()}, Wishes)
     except msgspec.ValidationError as error:
@@ -67,7 +74,7 @@ def wishes_of(headers: Mapping[str, str]) -> Wishes:
         raise Refusal(Code.INVALID_REQUEST, f"{name}: {what}", param=name) from None
 
 
-_WISHES = ("workdir", "session", "approval-mode", "sandbox-mode")
+_WISHES = ("workdir", "session", "approval-mode", "sandbox-mode", "side")
 
 
 def line_of(asked: Asked, can: Capabilities) -> Line:
@@ -105,6 +112,8 @@ def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
         sandbox_mode=asked.wishes.sandbox_mode,
         max_tokens=asked.max_tokens if can.max_tokens else None,
         tools=asked.offered.tools,
+        # A detached run is looked at later: it must be kept.
+        ephemeral=asked.aside and not asked.detach,
     )
     images = tuple(image for said in (*chat.history, chat.newest) for image in said.images)
     return PromptCall(
@@ -116,6 +125,7 @@ def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
         detach=asked.detach,
         calls=asked.offered.calls,
         metadata=asked.metadata,
+        scratch=asked.aside,
     )
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from actors.driver import Capabilities
 from actors.errors import Code, Refusal
 from actors.messages import Complete
+from clinvoker.chat.aside import is_aside, put_aside
 from clinvoker.chat.asked import Asked, flight_of, line_of, may_be_again, next_call, opening_call
 from clinvoker.chat.checked import CheckedRun
 from clinvoker.chat.conversation import Said
@@ -32,6 +33,8 @@ class Chats:
         Close what is returned when the request is over: `current_request_stack().callback(reply.close)`. Raises
         `Refusal` for a turn that did not begin.
         """
+        if is_aside(asked):
+            asked = put_aside(asked, self.can(asked))
         run = await self._join(asked)
         if asked.schema is None or self.can(asked).schema:
             return run
@@ -58,7 +61,7 @@ class Chats:
 
         One that was asked for by its id may have had more.
         """
-        if asked.wishes.session:
+        if asked.wishes.session or asked.aside:
             return
         chat = asked.chat
         said = (*chat.history, chat.newest, Said("assistant", answer))
@@ -73,6 +76,8 @@ class Chats:
 
     async def _start(self, asked: Asked, key: bytes | None) -> ChatRun:
         can = self.can(asked)
+        if asked.aside:
+            return await self._begun(asked, opening_call(asked, can), key)
         if (held := await self._held(asked)) is not None:
             if key is not None:
                 self._flights.started(key, held)

@@ -137,6 +137,8 @@ async def _available(floor: Floor, caller: str) -> tuple[str, ...]:
 async def _judging(floor: Floor, call: CompareCall, judge: Judge, number: int) -> Task:
     """The judge's own turn: in no directory of the caller's, with a prompt that is yet to come."""
     options = Options(model=judge.model, ephemeral=call.call.options.ephemeral)
-    asked = replace(call.call, prompt=Prompt("-"), options=options, backend=judge.backend, metadata={})
+    asked = replace(
+        call.call, prompt=Prompt("-"), options=options, backend=judge.backend, metadata={}, scratch=True
+    )
     with within("judge"):
         return Task(number, await floor.turns.prepare(asked))
