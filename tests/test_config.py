@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import pwd
 import sys
 from pathlib import Path
 
@@ -203,6 +204,8 @@ def test_a_tilde_is_the_users_home_wherever_a_path_is_configured(file, a_home_of
     assert settings.state_dir == f"{a_home_of_its_own}/s"
     assert settings.server.allowed_workdir_prefixes == (f"{a_home_of_its_own}/src",)
     assert f"{a_home_of_its_own}/.ssh" in settings.server.blocked_workdir_prefixes
+    # Also where the daemon runs as root with another home.
+    assert f"{pwd.getpwnam('root').pw_dir}/.ssh" in settings.server.blocked_workdir_prefixes
     assert settings.backends["claude"].command == (f"{a_home_of_its_own}/bin/claude",)
 
 

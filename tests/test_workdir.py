@@ -10,11 +10,11 @@ from clinvoker.workdir import resolve
 def tree(tmp_path):
     """Directories, links and a file."""
     root = tmp_path.resolve()
-    for name in ("work/project", "work/secret", "works", "other"):
+    for name in ("desk/project", "desk/secret", "desks", "other"):
         (root / name).mkdir(parents=True)
-    (root / "work/file").write_text("")
-    (root / "link").symlink_to(root / "work/project")
-    (root / "to-secret").symlink_to(root / "work/secret")
+    (root / "desk/file").write_text("")
+    (root / "link").symlink_to(root / "desk/project")
+    (root / "to-secret").symlink_to(root / "desk/secret")
     (root / "dangling").symlink_to(root / "nowhere")
     (root / "loop").symlink_to(root / "loop")
     return root
@@ -29,18 +29,18 @@ def refused(path, allowed=(), blocked=()):
 
 
 def test_a_directory_is_given_as_its_real_path(tree):
-    for path in ("work/project", "link", "work/./project/", "other/../work//project", "link/../project"):
-        assert resolve(f"{tree}/{path}", [], []) == str(tree / "work/project")
+    for path in ("desk/project", "link", "desk/./project/", "other/../desk//project", "link/../project"):
+        assert resolve(f"{tree}/{path}", [], []) == str(tree / "desk/project")
     assert resolve("/", [], []) == "/"
 
 
-@pytest.mark.parametrize("path", ["", ".", "work", "./work", "~", "~root", "C:\\", "-", "a\0b"])
+@pytest.mark.parametrize("path", ["", ".", "desk", "./desk", "~", "~root", "C:\\", "-", "a\0b"])
 def test_a_path_must_be_absolute(path):
     assert refused(path) is Code.INVALID_REQUEST
 
 
 @pytest.mark.parametrize(
-    "path", ["absent", "work/file", "work/file/below", "dangling", "loop", "a" * 300, "x/" * 3000]
+    "path", ["absent", "desk/file", "desk/file/below", "dangling", "loop", "a" * 300, "x/" * 3000]
 )
 def test_a_path_must_be_a_directory(tree, path):
     assert refused(f"{tree}/{path}") is Code.INVALID_REQUEST
@@ -51,27 +51,27 @@ def test_a_path_with_nul_is_refused():
 
 
 def test_with_a_list_of_allowed_directories_all_others_are_forbidden(tree):
-    allowed = [tree / "work", tree / "other"]
-    for path in ("work", "work/project", "link", "other"):
+    allowed = [tree / "desk", tree / "other"]
+    for path in ("desk", "desk/project", "link", "other"):
         assert resolve(str(tree / path), map(str, allowed), [])
-    for path in (tree, tree / "works", tree / "work/..", "/"):
+    for path in (tree, tree / "desks", tree / "desk/..", "/"):
         assert refused(path, allowed) is Code.FORBIDDEN
 
 
 def test_an_allowed_directory_may_be_a_link_itself(tree):
-    assert resolve(str(tree / "work/project"), [str(tree / "link")], []) == str(tree / "work/project")
+    assert resolve(str(tree / "desk/project"), [str(tree / "link")], []) == str(tree / "desk/project")
 
 
 def test_a_blocked_directory_is_forbidden_with_all_below_it(tree):
-    (tree / "work/secret/below").mkdir()
-    blocked = [f"{tree}/work/secret/"]
-    for path in ("work/secret", "work/secret/below", "to-secret", "link/../secret"):
+    (tree / "desk/secret/below").mkdir()
+    blocked = [f"{tree}/desk/secret/"]
+    for path in ("desk/secret", "desk/secret/below", "to-secret", "link/../secret"):
         assert refused(tree / path, [], blocked) is Code.FORBIDDEN
-    assert resolve(str(tree / "work"), [], blocked)
+    assert resolve(str(tree / "desk"), [], blocked)
 
 
 def test_a_blocked_directory_is_blocked_within_an_allowed_one(tree):
-    assert refused(tree / "work/secret", [tree / "work"], [tree / "work/secret"]) is Code.FORBIDDEN
+    assert refused(tree / "desk/secret", [tree / "desk"], [tree / "desk/secret"]) is Code.FORBIDDEN
 
 
 def test_to_block_the_root_is_to_block_all(tree):

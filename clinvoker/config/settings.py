@@ -133,10 +133,10 @@ class ServerSettings(Table, frozen=True, kw_only=True):
         "/dev",
         "/etc",
         "/proc",
-        "/root/.ssh",
         "/sys",
         "~/.gnupg",
         "~/.ssh",
+        "~root/.ssh",
     )
     max_approval_mode: ApprovalMode = "auto"
     max_sandbox_mode: SandboxMode = "full"

@@ -489,7 +489,7 @@ async def test_a_flood_of_frames_is_closed_with_1008_and_harms_nobody(daemon):
             assert close_code(data) == 1008
             nursery.cancel_scope.cancel()
         await vanish(stream)
-        assert daemon.rss() - rss < 40_000_000
+        assert daemon.rss() - rss < 20_000_000
         await other.send("prompt", ref="a", prompt="untouched", backend="echo")
         await other.ends("a")
 
