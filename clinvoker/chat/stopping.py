@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 
 class StopFilter:
-    """Passes text on, piece by piece, up to the first stop sequence; what may be the beginning of one waits."""
+    """Passes text on, piece by piece, up to the stop sequence that is complete first, as a model would stop.
+
+    What may be the beginning of one waits.
+    """
 
     def __init__(self, sequences: Sequence[str]) -> None:
         self._sequences = tuple(sequence for sequence in sequences if sequence)
@@ -17,9 +20,9 @@ class StopFilter:
         if self.hit is not None:
             return ""
         text = self._held + text
-        found = [(at, -len(each), each) for each in self._sequences if (at := text.find(each)) >= 0]
+        found = [(at + len(each), at, each) for each in self._sequences if (at := text.find(each)) >= 0]
         if found:
-            at, _, self.hit = min(found)
+            _, at, self.hit = min(found)
             self._held = ""
             return text[:at]
         self._held = text[len(text) - self._tail(text) :]

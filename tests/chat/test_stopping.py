@@ -21,12 +21,14 @@ def passed(stop, pieces):
         (["STOP"], ["one STO"], "one STO", None),
         (["\n"], ["line", "\nmore"], "line", "\n"),
         (["b", "ab"], ["xab"], "x", "ab"),
-        (["ab", "abc"], ["xabc"], "x", "abc"),
+        (["ab", "abc"], ["xabc"], "x", "ab"),
         ([""], ["all of it"], "all of it", None),
         (["aab"], ["aaab!"], "a", "aab"),
+        (["a", "baa"], ["baa"], "b", "a"),
+        (["a", "baa"], ["b", "a", "a"], "b", "a"),
     ],
 )
-def test_text_passes_up_to_the_first_sequence(stop, pieces, text, hit):
+def test_text_passes_up_to_the_sequence_that_is_complete_first(stop, pieces, text, hit):
     assert passed(stop, pieces) == (text, hit)
 
 
@@ -40,7 +42,10 @@ def test_what_cannot_begin_a_sequence_is_not_held_up():
     st.lists(st.text("ab", min_size=1, max_size=3), max_size=3),
 )
 def test_no_cutting_of_the_pieces_makes_a_difference(pieces, stop):
-    text, _ = passed(stop, pieces)
     whole = "".join(pieces)
-    at = min((whole.find(each) for each in stop if each in whole), default=len(whole))
-    assert text == whole[:at]
+    ends = (end for end in range(len(whole) + 1) if whole[:end].endswith(tuple(stop)))
+    if (end := next(ends, None)) is None:
+        assert passed(stop, pieces) == (whole, None)
+    else:
+        longest = max((each for each in stop if whole[:end].endswith(each)), key=len)
+        assert passed(stop, pieces) == (whole[: end - len(longest)], longest)
