@@ -14,6 +14,7 @@ from actors.errors import Code, Refusal
 from actors.messages import ApprovalMode, Options, Prompt, SandboxMode
 from actors.replay import with_history
 from clinvoker.chat.conversation import Chat, exchanges
+from clinvoker.chat.flights import Attempt
 from clinvoker.chat.lineage import Line, scope_of
 from clinvoker.chat.models import Choice
 from clinvoker.chat.sources import Source
@@ -50,8 +51,8 @@ class Asked(Struct, frozen=True):
     number: int = 0
     follows: str = ""
     """The session that has had exactly the chat's history, where that is known."""
-    fresh: bool = False
-    """The client says that it never sent this before: it joins no run in flight."""
+    attempt: Attempt = "some"
+    """A first one joins no run in flight."""
     detach: bool = False
     metadata: dict[str, str] = {}
     client: str = ""
@@ -77,6 +78,17 @@ def wishes_of(headers: Mapping[str, str]) -> Wishes:
 _WISHES = ("workdir", "session", "approval-mode", "sandbox-mode", "side")
 
 
+def attempt_of(headers: Mapping[str, str]) -> Attempt:
+    """Whether an official SDK has sent this before: it counts how often (clients.md, 1.1)."""
+    match headers.get("x-stainless-retry-count"):
+        case "0":
+            return "first"
+        case None:
+            return "some"
+        case _:
+            return "further"
+
+
 def line_of(asked: Asked, can: Capabilities) -> Line:
     """What must be equal for a conversation to go on in the same session."""
     schema = asked.schema if can.schema else None
@@ -89,7 +101,7 @@ def line_of(asked: Asked, can: Capabilities) -> Line:
 
 def may_be_again(asked: Asked) -> bool:
     """Whether the request can be one that was sent before: not all clients that say that it is none can be believed."""
-    return not asked.fresh or bool(asked.source.name or asked.wishes.session)
+    return asked.attempt != "first" or bool(asked.source.name or asked.wishes.session)
 
 
 def flight_of(asked: Asked) -> bytes:

@@ -1,18 +1,34 @@
-"""The same request sent again joins the run in flight: clients give up, and try again, sooner than agents end."""
+"""The same request sent again joins the run in flight: clients give up, and try again, sooner than agents end.
 
+A further attempt is also answered by a run that has ended since, so that no agent does the same thing twice because a
+connection broke.
+"""
+
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Literal
 
+import msgspec
 import trio
 
-from actors.errors import ActorDied
+from actors.errors import ActorDied, Code
+from actors.messages import Failed
 from actors.run import Look
+from clinvoker.chat.failure import ActedRefusal, refusal_of
 from clinvoker.service import Service, Started
+from clinvoker.store import RunRecord
 
+Attempt = Literal["first", "some", "repeated", "further"]
+"""What the client says of a request: that it never sent it before, nothing, that it may well be sent again after a
+failure, or that it was sent before."""
+
+LATELY = 30.0
+"""Seconds after a failure in which a `repeated` request is taken for the same one: Claude Code tries for 25."""
+AROUND = 2
+"""Entries of a run whose agent was not heard of: its start and its end."""
 MOST = 1024
 """Flights that are remembered: more than can be in the air."""
-
-Start = Callable[[], Awaitable[Started]]
 
 
 class Flights:
@@ -22,14 +38,14 @@ class Flights:
         self._service = service
         self._flights: OrderedDict[bytes, _Flight] = OrderedDict()
 
-    async def join(self, key: bytes, caller: str) -> Started | None:
-        """Return the run that the same request has in flight, and None if this one is to start it.
+    async def join(self, key: bytes, caller: str, attempt: Attempt) -> Started | None:
+        """Return the run that answers the same request already, and None if this one is to start it.
 
         After a None, `started` or `failed` must follow.
         """
         while (flight := self._flights.get(key)) is not None:
             await flight.decided.wait()
-            if flight.started is not None and await self._going(flight.started, caller):
+            if flight.started is not None and await self._is_answer(flight.started, caller, attempt):
                 return flight.started
             if self._flights.get(key) is flight:
                 break
@@ -59,12 +75,28 @@ class Flights:
             del self._flights[key]
             flight.decided.set()
 
-    async def _going(self, started: Started, caller: str) -> bool:
-        try:
-            run = await self._service.live_run(started.identity.run_id, caller)
-            return run is not None and await run.ask(Look()) is None
-        except ActorDied:
+    async def _is_answer(self, started: Started, caller: str, attempt: Attempt) -> bool:
+        run_id = started.identity.run_id
+        with suppress(ActorDied):
+            run = await self._service.live_run(run_id, caller)
+            if run is not None and await run.ask(Look()) is None:
+                return True
+        if attempt in {"first", "some"}:
             return False
+        record = await self._service.store.run(run_id, caller)
+        if record is None or record.ended is None:
+            return False  # it never began
+        if record.status == "complete":
+            return attempt == "further"
+        lately = time.time() - record.ended < LATELY
+        return (attempt == "further" or lately) and await self._has_acted(record)
+
+    async def _has_acted(self, run: RunRecord) -> bool:
+        """Whether the agent of a run that failed may have done something, which somebody was there to read."""
+        failed = msgspec.json.decode(run.outcome, type=Failed)
+        heard = bool(await self._service.store.events(run.id, AROUND, 1))
+        acted = isinstance(refusal_of(failed, begun=True, heard=heard), ActedRefusal)
+        return acted and failed.code is not Code.CANCELLED
 
 
 class _Flight:

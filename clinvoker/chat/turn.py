@@ -44,7 +44,7 @@ class Chats:
         key = flight_of(asked)
         if not may_be_again(asked):
             self._flights.begin(key)
-        elif (joined := await self._flights.join(key, asked.caller)) is not None:
+        elif (joined := await self._flights.join(key, asked.caller, asked.attempt)) is not None:
             return await self._follow(asked, joined)
         try:
             return await self._start(asked, key)

@@ -59,7 +59,7 @@ def test_a_model_that_is_nobodys_is_an_error_that_it_shows(claude_code):
     assert answer["api_error_status"] == 404
 
 
-@pytest.mark.parametrize("mark", ["[[errtype:context]]", "[[err:400]]"])
+@pytest.mark.parametrize("mark", ["[[errtype:context]]", "[[err:400]]", "[[mid:cutalways]] said"])
 def test_a_turn_that_fails_is_executed_once(claude_code, agents, mark):
     before = len(agents.logged("run ended"))
     assert claude_code(f"{mark} for claude code", "--tools", "")["is_error"]

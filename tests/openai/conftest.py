@@ -78,7 +78,7 @@ def quiet(hasty):
     """The SDK on it."""
     client = hasty.client = Client(hasty.client.port)
     with sdk(hasty) as made:
-        yield SimpleNamespace(client=client, chat=made.chat.completions.create)
+        yield SimpleNamespace(daemon=hasty, client=client, chat=made.chat.completions.create)
 
 
 @pytest.fixture(scope="session")

@@ -148,11 +148,50 @@ async def test_a_request_sent_again_after_its_run_is_a_new_one(scene):
     assert (await together(scene, messages, {})) != (await together(scene, messages, {}))
 
 
+AGAIN = {"x-stainless-retry-count": "1"}
+
+
+async def test_a_further_attempt_after_the_run_is_answered_by_it(scene):
+    messages = ask("answered already")
+    run = await together(scene, messages, {})
+    assert await together(scene, messages, AGAIN, AGAIN) == run * 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "turns"),
+    [
+        ("{{error:1,at once}}", 502, 1),
+        ("said {{error:1,then}}", 502, 1),
+        ("{{error:429,at once}}", 429, 2),
+        ("said {{error:429,then}}", 429, 1),
+    ],
+)
+async def test_a_further_attempt_is_told_of_a_failure_after_which_the_agent_may_have_acted(
+    scene, failure, status, turns
+):
+    before = len(scene.daemon.logged("run ended"))
+    messages = ask(failure)
+    answers = [await post(scene, messages, headers) for headers in ({}, AGAIN)]
+    assert [answer.status for answer in answers] == [status] * 2
+    assert len(scene.daemon.logged("run ended")) == before + turns
+
+
+async def test_a_further_attempt_after_a_refusal_is_a_first_one(scene):
+    _, session = await turn(scene, "busy")
+    ours = {"x-clinvoker-session": session}
+    async with scene.client.open(
+        "POST", CHAT, {"model": "scripted", "messages": ask("long{{wait:0.5}}"), "stream": True}, headers=ours
+    ) as incoming:
+        await incoming.chunk()
+        assert (await post(scene, ask("short"), ours)).status == 409
+        await incoming.whole()
+    assert (await post(scene, ask("short"), ours | AGAIN)).status == 200
+
+
 async def test_a_request_that_its_client_calls_a_new_one_joins_none(scene):
     fresh = {"x-stainless-retry-count": "0"}
     assert len(set(await together(scene, ask("fresh{{wait:0.3}}"), fresh, fresh))) == 2
-    again = {"x-stainless-retry-count": "1"}
-    assert len(set(await together(scene, ask("retry{{wait:0.3}}"), again, again))) == 1
+    assert len(set(await together(scene, ask("retry{{wait:0.3}}"), AGAIN, AGAIN))) == 1
 
 
 async def test_requests_of_different_sessions_join_none(scene):

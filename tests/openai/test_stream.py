@@ -3,6 +3,7 @@
 import json
 from functools import partial
 
+import anthropic
 import openai
 import pytest
 
@@ -142,6 +143,24 @@ def test_the_sdk_reads_a_whole_answer_after_blanks(quiet):
 def test_a_failure_after_blanks_is_no_answer_to_the_sdk(quiet):
     with pytest.raises(openai.APIConnectionError):
         quiet.chat(model="scripted", messages=ask("one{{wait:0.5}}{{error:1,no more}}"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "create"),
+    [
+        (openai.OpenAI, "/openai/v1", lambda sdk: sdk.chat.completions.create),
+        (anthropic.Anthropic, "/anthropic", lambda sdk: partial(sdk.messages.create, max_tokens=9)),
+    ],
+)
+def test_an_sdks_next_attempt_is_told_the_failure_and_nothing_is_done_twice(quiet, kind, path, create):
+    before = len(quiet.daemon.logged("run ended"))
+    messages = ask("one{{wait:0.5}}{{error:1,no more}}")
+    with kind(base_url=f"http://127.0.0.1:{quiet.client.port}{path}", api_key="any", timeout=20) as sdk:
+        with pytest.raises((openai.APIStatusError, anthropic.APIStatusError), match="no more") as failed:
+            create(sdk)(model="scripted", messages=messages)
+    assert failed.value.status_code == 502
+    assert failed.value.response.headers["x-should-retry"] == "false"
+    assert len(quiet.daemon.logged("run ended")) == before + 1
 
 
 def test_a_failure_before_them_has_its_status(quiet):

@@ -20,7 +20,8 @@ from clinvoker.api.anthropic.sequence import Sequence, frames, whole
 from clinvoker.api.exchange import body, caller, client, reply, reply_in_time, request_id
 from clinvoker.api.requests import decode
 from clinvoker.backends.choice import Backend
-from clinvoker.chat.asked import Asked, wishes_of
+from clinvoker.chat.asked import Asked, attempt_of, wishes_of
+from clinvoker.chat.flights import Attempt
 from clinvoker.chat.reading import Reply
 from clinvoker.chat.sources import source_of
 from clinvoker.chat.turn import Chats
@@ -93,9 +94,16 @@ def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -
         offered=read_tools(asked),
         stop=tuple(asked.stop_sequences or ()),
         body_hash=_hash(raw),
-        fresh=headers.get("x-stainless-retry-count") == "0",
+        attempt=_attempt(headers, asked),
         client=client(),
     )
+
+
+def _attempt(headers: Mapping[str, str], asked: MessagesRequest) -> Attempt:
+    """Claude Code does not count: it repeats a stream that broke off, and asks without one in the end (2.1.330)."""
+    if "x-claude-code-session-id" in headers:
+        return "repeated" if asked.stream else "further"
+    return attempt_of(headers)
 
 
 def _hash(raw: bytes) -> bytes:

@@ -9,16 +9,13 @@ from actors.errors import Code, Refusal
 from clinvoker.api.exchange import caller, client
 from clinvoker.api.openai.requests import ChatRequest, Naming, ResponseFormat
 from clinvoker.api.openai.tools import of_chat
-from clinvoker.chat.asked import Asked, wishes_of
+from clinvoker.chat.asked import Asked, attempt_of, wishes_of
 from clinvoker.chat.conversation import Chat
 from clinvoker.chat.models import resolve
 from clinvoker.chat.sources import source_of
 from clinvoker.chat.structured import check_schema
 from clinvoker.chat.tools import Offered
 from clinvoker.service import Service
-
-RETRIED = "x-stainless-retry-count"
-"""How often the official SDKs have sent this before."""
 
 
 def asked_of(
@@ -51,7 +48,7 @@ def asked_of(
         offered=tools,
         stop=tuple(each for each in _listed(stop) if each),
         body_hash=hashlib.sha256(request.path.encode() + b"\0" + raw).digest(),
-        fresh=headers.get(RETRIED) == "0",
+        attempt=attempt_of(headers),
         client=client(),
     )
 
