@@ -4,7 +4,7 @@ from typing import cast
 
 from quart import Response, has_websocket_context, request, websocket
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import WebsocketMismatch
 
 from actors.errors import ActorDied, Code, Refusal
@@ -79,26 +79,29 @@ def _register_errors(app: QuartTrio, service: Service) -> None:
 
     @app.errorhandler(HTTPException)
     async def http_error(error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
-        match error.code:
-            case 404:
-                return _error(Refusal(Code.NOT_FOUND, f"there is no {_scope()['path']}"))
-            case 405:
-                message = f"{request.path} does not take {request.method}"
-                response = _error(Refusal(Code.METHOD_NOT_ALLOWED, message))
-                if isinstance(error, MethodNotAllowed) and error.valid_methods:
-                    response.headers["allow"] = ", ".join(sorted(error.valid_methods))
-                return response
-            case _ if isinstance(error, WebsocketMismatch):
-                return _error(
-                    Refusal(Code.INVALID_REQUEST, f"{request.path} is a websocket: ask for an upgrade")
-                )
-            case _:
-                return _error(Refusal(Code.INVALID_REQUEST, error.description or error.name))
+        response = _error(_refusal_of(error))
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["allow"] = ", ".join(sorted(error.valid_methods))
+        return response
 
     @app.errorhandler(Exception)
     async def failed(error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
         _log.error("a request failed", exc_info=error, request_id=_request_id())
         return _error(Refusal(Code.INTERNAL, f"the daemon failed; its log has {_request_id()}"))
+
+
+def _refusal_of(error: HTTPException) -> Refusal:
+    """What the framework itself refuses, in our words."""
+    path = _scope()["path"]
+    if has_websocket_context():
+        return Refusal(Code.NOT_FOUND, f"there is no websocket at {path}")
+    if isinstance(error, NotFound):
+        return Refusal(Code.NOT_FOUND, f"there is no {path}")
+    if isinstance(error, MethodNotAllowed):
+        return Refusal(Code.METHOD_NOT_ALLOWED, f"{path} does not take {request.method}")
+    if isinstance(error, WebsocketMismatch):
+        return Refusal(Code.INVALID_REQUEST, f"{path} is a websocket: ask for an upgrade")
+    return Refusal(Code.INVALID_REQUEST, error.description or error.name)
 
 
 def _scope() -> dict[str, str]:

@@ -49,6 +49,11 @@ STAYS = frozenset({Code.NOT_INSTALLED, Code.NOT_LOGGED_IN})
 """What a retry does not help: somebody has to do something. The SDKs would try a 503 again."""
 
 
+LONG = 60.0
+"""Seconds of waiting that a client is told of instead of spending them: anthropic's SDKs sleep as long as is said,
+openai-python 1.x takes no notice and tries three times in vain (clients.md, 1.1)."""
+
+
 class Body(Struct, frozen=True):
     """The inside of an error answer. `retry_after` (seconds) is for failed turns; a refusal has a header for it."""
 
@@ -84,7 +89,7 @@ def render(refusal: Refusal, path: str = "", request_id: str = "") -> tuple[int,
         # Whole seconds, of which fewer would be refused again; the official SDKs know the other one, which is exact.
         headers["retry-after"] = str(max(1, math.ceil(refusal.retry_after)))
         headers["retry-after-ms"] = str(max(1, math.ceil(refusal.retry_after * 1000)))
-    if isinstance(refusal, ActedRefusal) or refusal.code in STAYS:
+    if isinstance(refusal, ActedRefusal) or refusal.code in STAYS or (refusal.retry_after or 0) > LONG:
         headers["x-should-retry"] = "false"
     status, body = error_body(fault_of(refusal.code, refusal.message, refusal.param), path, request_id)
     return status, json.encode(body), headers

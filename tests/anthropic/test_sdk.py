@@ -1,6 +1,7 @@
 """What users of the Python SDK do: plain, streamed, failing, at length."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import pytest
@@ -198,12 +199,12 @@ def test_an_answer_ends_at_a_stop_sequence(ask, sdk):
 def test_tokens_are_counted_without_an_agent(sdk, daemon):
     before = len(daemon.agents())
     began = time.monotonic()
-    counts = [
-        sdk.messages.count_tokens(
-            model="claude-haiku", system="s", messages=user("word " * size)
-        ).input_tokens
-        for size in range(1, 25)
-    ]
+
+    def count(size):
+        return sdk.messages.count_tokens(model="claude-haiku", system="s", messages=user("word " * size))
+
+    with ThreadPoolExecutor(24) as at_once:
+        counts = [counted.input_tokens for counted in at_once.map(count, range(1, 25))]
     assert time.monotonic() - began < 2
     assert counts == sorted(counts)
     assert len(daemon.agents()) == before

@@ -100,3 +100,12 @@ def test_who_sends_a_turn_again_is_warned_once_the_agent_may_have_acted(code, be
 def test_what_only_a_person_can_mend_is_not_tried_again(code):
     _, _, headers = render(Refusal(code, "no"), "/openai/v1/chat/completions")
     assert headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(("wait", "retried"), [(None, None), (60.0, None), (61.0, "false")])
+def test_a_client_is_told_of_a_long_wait_and_does_not_spend_it(wait, retried):
+    _, _, headers = render(
+        Refusal(Code.BACKEND_RATE_LIMITED, "no", retry_after=wait), "/anthropic/v1/messages"
+    )
+    assert headers.get("x-should-retry") == retried
+    assert headers.get("retry-after") == (None if wait is None else f"{wait:.0f}")

@@ -1,5 +1,7 @@
 """Every client, unmodified, over the real agents: plain calls, streamed ones, a chat, and calls that fail."""
 
+from collections import Counter
+
 import pytest
 
 from tests.clients.conftest import AGENTS, Client
@@ -26,10 +28,16 @@ FAILURES = {
     "unknown model": ("NotFoundError", 404, "nobody"),
     "rate limit": ("RateLimitError", 429, "429"),
     "refused key": ("InternalServerError", 503, "Incorrect API key"),
+    "too long": ("BadRequestError", 400, "context window"),
 }
 """The class, the status, and what the message must hold."""
-NARROWER = {"ServiceUnavailableError", "OpenAIAPIError", "AnthropicAPIError"}
-"""What some versions make of a 503, in place of the InternalServerError that it is."""
+NARROWER = {
+    503: {"ServiceUnavailableError", "OpenAIAPIError", "AnthropicAPIError"},
+    400: {"ContextWindowExceededError", "OpenAIInvalidRequestError", "AnthropicContextOverflowError"},
+}
+"""What some clients make of a status, in place of the class above."""
+ATTEMPTS = {"rate limit": 3, "refused key": 1, "too long": 1, "breaks off": 1}
+"""How often a call that fails is executed: again only where the agent had no model to act on."""
 
 
 @pytest.fixture(params=CLIENTS)
@@ -71,5 +79,13 @@ def test_a_failing_call_is_the_error_that_the_client_knows(seen, how, failure):
     found = seen[how][failure]
     kind, status, words = FAILURES[failure]
     assert found["status"] == status
-    assert kind in found["kind"] or (status == 503 and found["kind"] in NARROWER)
+    assert kind in found["kind"] or found["kind"] in NARROWER.get(status, ())
     assert words in found["message"]
+
+
+@pytest.mark.parametrize("how", ["plain", "streamed"])
+def test_a_call_that_failed_is_executed_again_only_if_nothing_was_done(seen, model, name, how):
+    assert seen
+    asked = model.of(f" for {name} {how}")
+    attempts = ATTEMPTS | ({"rate limit": 1} if name == "litellm 1.106.2 anthropic" else {})
+    assert sorted(Counter(request["text"] for request in asked).values()) == sorted(attempts.values())

@@ -4,6 +4,7 @@ import json
 
 import openai
 import pytest
+import trio
 
 from tests.openai.support import NUMBER, PICTURE
 from tests.support.daemon import wait_until
@@ -232,3 +233,17 @@ def test_pictures_and_what_was_said_before_reach_the_model(claude):
     again = create(claude, "[[history]]", "claude", previous_response_id=first.id)
     assert "see cerulean" in again.output_text
     assert any(PICTURE in json.dumps(request["body"]) for request in claude.model.requests())
+
+
+async def test_who_tries_a_websocket_first_is_told_at_once_that_there_is_none(scene):
+    # Codex does (clients.md, 1.3), and goes on over HTTP after a 404, 405 or 426.
+    upgrade = {
+        "connection": "upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    with trio.fail_after(1):
+        answer = await scene.client.call("GET", RESPONSES, headers=upgrade)
+    assert answer.status == 404
+    assert answer.json["error"]["code"] == "not_found"

@@ -5,6 +5,8 @@ const failing = {
   "unknown model": ["nobody", "hello"],
   "rate limit": [given.failing, "[[err:429]]"],
   "refused key": [given.failing, "[[err:401]]"],
+  "too long": [given.failing, "[[errtype:context]]"],
+  "breaks off": [given.failing, "[[mid:cutalways]]"],
 };
 const user = (text) => ({ role: "user", content: text });
 

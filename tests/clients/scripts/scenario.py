@@ -16,6 +16,8 @@ FAILING = {
     "unknown model": ("nobody", "hello"),
     "rate limit": (GIVEN["failing"], "[[err:429]]"),
     "refused key": (GIVEN["failing"], "[[err:401]]"),
+    "too long": (GIVEN["failing"], "[[errtype:context]]"),
+    "breaks off": (GIVEN["failing"], "[[mid:cutalways]]"),
 }
 
 
