@@ -12,6 +12,7 @@ turn          starts a chat's run: what a dialect calls
 reading       follows it: what a dialect writes out
 stopping      cutting an answer at a stop sequence
 structured    answers that must satisfy a JSON Schema, from agents that know none
+comparing     such an answer with its schema, in a process of its own (comparing_main)
 checked       such an answer, corrected once if need be
 failure       a turn that failed, as the answer to a request
 tokens        counting where nobody has counted

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from actors.errors import Code
 from actors.messages import Complete, Event, Message, Usage
 from clinvoker.chat.asked import Asked
+from clinvoker.chat.comparing import fault_of
 from clinvoker.chat.conversation import Said
 from clinvoker.chat.failure import ActedRefusal
 from clinvoker.chat.held import TOOL_USE
 from clinvoker.chat.reading import Answer, ChatRun
-from clinvoker.chat.structured import fault_of, json_of, repair
+from clinvoker.chat.structured import json_of, repair
 
 if TYPE_CHECKING:
     from clinvoker.chat.turn import Chats
@@ -75,7 +76,7 @@ class CheckedRun:
             self._answer = answer
             return
         text = json_of(answer.text)
-        fault = fault_of(text, self._schema)
+        fault = await fault_of(text, self._schema)
         if fault is None:
             usage = answer.complete.token_usage
             if self._first is not None:

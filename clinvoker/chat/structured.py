@@ -55,25 +55,6 @@ def json_of(answer: str) -> str:
     return found[1] if found else answer.strip()
 
 
-def fault_of(answer: str, schema: dict[str, Any]) -> str | None:
-    """What is wrong with the answer; None if it satisfies the schema."""
-    from jsonschema.validators import validator_for  # noqa: PLC0415 - as above
-    from referencing import Registry  # noqa: PLC0415
-    from referencing.exceptions import Unresolvable  # noqa: PLC0415
-
-    try:
-        value = msgspec.json.decode(answer.encode("utf-8", "replace"))
-    except (msgspec.DecodeError, RecursionError) as error:
-        return f"it is not valid JSON: {error}"
-    try:
-        first = next(validator_for(schema)(schema, registry=Registry()).iter_errors(value), None)
-    except Unresolvable as error:
-        return f"the schema refers to {error.ref}, which it does not have"
-    except RecursionError:
-        return "it cannot be compared with the schema, which goes on for ever"
-    return None if first is None else f"{first.json_path}: {first.message}"
-
-
 def repair(fault: str) -> str:
     """What an agent is told whose answer was not right."""
     return f"That answer does not satisfy the JSON Schema: {fault}\nAnswer again, with nothing but the corrected JSON."

@@ -1,16 +1,18 @@
 """Answers that must satisfy a JSON Schema."""
 
 import pytest
+import trio
 
-from actors.errors import Refusal
-from clinvoker.chat.structured import check_schema, fault_of, json_of
+from actors.errors import Code, Refusal
+from clinvoker.chat.comparing import fault_of
+from clinvoker.chat.structured import check_schema, json_of
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 
 @pytest.mark.parametrize("answer", ['{"n": 1}', '```json\n{"n": 1}\n```', ' ```\n{"n": 1}\n``` \n'])
-def test_json_is_found_in_its_fence(answer):
-    assert fault_of(json_of(answer), NUMBER) is None
+async def test_json_is_found_in_its_fence(answer):
+    assert await fault_of(json_of(answer), NUMBER) is None
 
 
 @pytest.mark.parametrize(
@@ -23,11 +25,62 @@ def test_json_is_found_in_its_fence(answer):
         ('{"n": "x"}', "$.n: 'x' is not of type 'integer'"),
     ],
 )
-def test_what_is_wrong_is_named(answer, fault):
-    assert fault in (fault_of(answer, NUMBER) or "")
+async def test_what_is_wrong_is_named(answer, fault):
+    assert fault in (await fault_of(answer, NUMBER) or "")
 
 
 def test_what_is_no_schema_is_refused():
     with pytest.raises(Refusal) as refused:
         check_schema({"type": "nonsense"}, "response_format.json_schema.schema")
     assert refused.value.param == "response_format.json_schema.schema"
+
+
+@pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "$recursiveRef"])
+@pytest.mark.parametrize(
+    "elsewhere", ["http://127.0.0.1:9/schema", "file:///etc/passwd", "other.json", "//evil.example#/a"]
+)
+def test_a_schema_that_refers_elsewhere_is_refused_and_nothing_fetched(keyword, elsewhere):
+    with pytest.raises(Refusal, match="only references within the schema") as refused:
+        check_schema({"properties": {"a": {"anyOf": [{keyword: elsewhere}]}}}, "schema")
+    assert (refused.value.code, refused.value.param) == (Code.INVALID_REQUEST, "schema")
+
+
+async def test_references_within_the_schema_are_followed_and_such_that_lead_nowhere_are_a_fault():
+    within = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
+    check_schema(within, "schema")
+    assert await fault_of("1", within) is None
+    assert "not of type" in await fault_of('"a"', within)
+    assert "does not have" in await fault_of("1", {"$ref": "#/$defs/n"})
+    assert "does not have" in await fault_of("1", {"$id": "http://127.0.0.1:9/a", "$ref": "#/$defs/n"})
+    assert "for ever" in await fault_of("1", {"$ref": "#"})
+
+
+def doubling(levels):
+    """Alternatives of alternatives: twice as many at each level."""
+    both = [{"$ref": f"#/$defs/{level + 1}"} for level in range(levels)]
+    defs = {str(level): {"anyOf": [both[level]] * 2} for level in range(levels)}
+    return {"$ref": "#/$defs/0", "$defs": defs | {str(levels): {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "answer"),
+    [({"pattern": "^(a+)+$"}, '"' + "a" * 40 + '!"'), (doubling(40), '"a"')],
+    ids=["a pattern that backtracks", "alternatives of alternatives"],
+)
+async def test_a_comparison_that_would_take_for_ever_is_given_up_and_holds_nobody_up(schema, answer):
+    check_schema(schema, "schema")
+    waits = []
+
+    async def tick():
+        while True:
+            began = trio.current_time()
+            await trio.sleep(0.05)
+            waits.append(trio.current_time() - began)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tick)
+        with pytest.raises(Refusal, match="cannot be compared") as refused:
+            await fault_of(answer, schema)
+        nursery.cancel_scope.cancel()
+    assert refused.value.code is Code.INVALID_REQUEST
+    assert max(waits) < 0.5

@@ -5,8 +5,6 @@ import json
 import openai
 import pytest
 
-from actors.errors import Code, Refusal
-from clinvoker.chat.structured import check_schema, fault_of
 from tests.openai.support import NUMBER, as_format, ask, content, read
 
 # The scripted agent repeats what it is told: each of these prompts ends in what makes the whole answer wrong or right.
@@ -66,26 +64,6 @@ def test_the_sdks_own_parser_takes_it(answering):
         model="right", messages=ask("a number"), response_format=Number
     )
     assert answer.choices[0].message.parsed == Number(n=7)
-
-
-@pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "$recursiveRef"])
-@pytest.mark.parametrize(
-    "elsewhere", ["http://127.0.0.1:9/schema", "file:///etc/passwd", "other.json", "//evil.example#/a"]
-)
-def test_a_schema_that_refers_elsewhere_is_refused_and_nothing_fetched(keyword, elsewhere):
-    with pytest.raises(Refusal, match="only references within the schema") as refused:
-        check_schema({"properties": {"a": {"anyOf": [{keyword: elsewhere}]}}}, "schema")
-    assert (refused.value.code, refused.value.param) == (Code.INVALID_REQUEST, "schema")
-
-
-def test_references_within_the_schema_are_followed_and_such_that_lead_nowhere_are_a_fault():
-    within = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
-    check_schema(within, "schema")
-    assert fault_of("1", within) is None
-    assert "not of type" in fault_of('"a"', within)
-    assert "does not have" in fault_of("1", {"$ref": "#/$defs/n"})
-    assert "does not have" in fault_of("1", {"$id": "http://127.0.0.1:9/a", "$ref": "#/$defs/n"})
-    assert "for ever" in fault_of("1", {"$ref": "#"})
 
 
 def test_a_schema_nested_too_deeply_is_refused(scene):
