@@ -3,6 +3,7 @@
 import json
 
 import openai
+import pydantic
 import pytest
 
 from tests.tools.support import AGENTS, FUNCTIONS, KEY, call, one_call, run, two_calls
@@ -64,6 +65,35 @@ def test_a_tool_is_called_run_by_the_client_and_its_result_used_in_the_same_turn
     message, _ = streamed(gpt, model=agent, messages=said, tools=FUNCTIONS)
     assert message["content"] == "done"
     assert model.of(f"with {agent}")[-1]["text"].strip().startswith("[[say:done]]")
+
+
+class Add(pydantic.BaseModel):
+    """Adds."""
+
+    a: int
+    b: int
+
+
+def parsed(gpt, **request):
+    """The message as the SDK's own parser makes it, with the calls' arguments as what they are meant to be."""
+    return gpt.chat.completions.parse(**request).choices[0].message
+
+
+def accumulated(gpt, **request):
+    """The same by the SDK's own helper for streams."""
+    with gpt.chat.completions.stream(**request) as stream:
+        return stream.get_final_completion().choices[0].message
+
+
+@pytest.mark.parametrize("ask", [parsed, accumulated])
+def test_the_sdks_own_helpers_take_the_calls(gpt, ask):
+    tools = [openai.pydantic_function_tool(Add, name="add")]
+    said = [{"role": "user", "content": f"{one_call('claude')} {ask.__name__}"}]
+    message = ask(gpt, model="claude", messages=said, tools=tools)
+    [asked] = message.tool_calls
+    assert asked.function.parsed_arguments == Add(a=2, b=3)
+    said += [message, {"role": "tool", "tool_call_id": asked.id, "content": "5"}]
+    assert ask(gpt, model="claude", messages=said, tools=tools).content == "tool-result: 5"
 
 
 @pytest.mark.parametrize("ask", [whole, streamed])

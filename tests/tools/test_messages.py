@@ -65,14 +65,17 @@ def test_two_calls_at_once_one_of_which_fails(sonnet, ask):
     assert sorted(text(message).split()) == sorted(["tool-result:", "5", "out", "of", "order"])
 
 
-def test_the_sdks_own_tool_runner_runs_the_tools(sonnet):
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_sdks_own_tool_runner_runs_the_tools(sonnet, stream):
     @anthropic.beta_tool
     def add(a: int, b: int) -> str:
         """Adds."""
         return str(a + b)
 
-    said = [{"role": "user", "content": f"{one_call('claude')} by the runner"}]
-    runner = sonnet.beta.messages.tool_runner(model="claude", max_tokens=256, tools=[add], messages=said)
+    said = [{"role": "user", "content": f"{one_call('claude')} by the runner, streamed: {stream}"}]
+    runner = sonnet.beta.messages.tool_runner(
+        model="claude", max_tokens=256, tools=[add], messages=said, stream=stream
+    )
     assert text(runner.until_done()) == "tool-result: 5"
 
 
