@@ -95,8 +95,10 @@ def line_of(asked: Asked, can: Capabilities) -> Line:
     place = (asked.caller, asked.choice, asked.wishes, asked.max_tokens if can.max_tokens else None, schema)
     if asked.offered.tools:
         place = (*place, asked.offered.tools)
-    named = scope_of("named", place, asked.source.name) if asked.source.name else b""
-    return Line(scope_of("said", place, asked.chat.system), named, asked.source.latest)
+    source, system = asked.source, asked.chat.system
+    named = scope_of("named", place, source.name, "" if source.agent else system) if source.name else b""
+    latest = scope_of("latest", place, source.name) if source.latest else b""
+    return Line(scope_of("said", place, system), named, latest)
 
 
 def may_be_again(asked: Asked) -> bool:
@@ -114,8 +116,8 @@ def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
     """The call that begins a session, whose agent is told all that was said."""
     chat = asked.chat
     text = with_history(exchanges(chat.history), chat.newest.text)
-    if chat.system and not can.system_prompt:
-        text = f"<instructions>\n{escape(chat.system)}\n</instructions>\n\n{text}"
+    if not can.system_prompt:
+        text = _instructed(text, chat.system)
     options = Options(
         workdir=asked.wishes.workdir,
         model=asked.choice.model,
@@ -141,11 +143,11 @@ def opening_call(asked: Asked, can: Capabilities) -> PromptCall:
     )
 
 
-def next_call(asked: Asked, can: Capabilities, session: str) -> PromptCall:
-    """The call that sends a session only what is new."""
+def next_call(asked: Asked, can: Capabilities, session: str, system: str = "") -> PromptCall:
+    """The call that sends a session only what is new; `system` is, where its instructions are."""
     newest = asked.chat.newest
     return PromptCall(
-        _prompt(asked, can, Prompt(newest.text, newest.images)),
+        _prompt(asked, can, Prompt(_instructed(newest.text, system), newest.images)),
         backend=asked.choice.backend,
         session_id=session,
         caller=asked.caller,
@@ -153,6 +155,10 @@ def next_call(asked: Asked, can: Capabilities, session: str) -> PromptCall:
         detach=asked.detach,
         calls=asked.offered.calls,
     )
+
+
+def _instructed(text: str, system: str) -> str:
+    return f"<instructions>\n{escape(system)}\n</instructions>\n\n{text}" if system else text
 
 
 def _prompt(asked: Asked, can: Capabilities, prompt: Prompt) -> Prompt:

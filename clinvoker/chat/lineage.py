@@ -20,13 +20,13 @@ from clinvoker.store import FileSession, StoreClient
 class Line(Struct, frozen=True):
     """What makes conversations one another's: the hash of all that must be equal, which leaves out what was said.
 
-    `named` is such a hash with the client's own id of the conversation in it, and empty without one. `latest`: a client
-    that names the conversation may send the newest message alone.
+    `named` is such a hash with the client's own id of the conversation in it, and empty without one; so is `latest`,
+    where the client may send the newest message alone.
     """
 
     scope: bytes
     named: bytes = b""
-    latest: bool = False
+    latest: bytes = b""
 
     def keys(self, history: Sequence[Said]) -> tuple[bytes, ...]:
         """What a session is filed under that has had this conversation, the surest first."""
@@ -35,15 +35,18 @@ class Line(Struct, frozen=True):
             asked = [said for said in history if said.role == "user"]
             keys.append(_chain(self.named, asked))
             if self.latest:
-                keys.append(_hash([b"latest", self.named]))
+                keys.append(self.latest)
         keys.append(_chain(self.scope, history))
         return tuple(keys)
 
     def wanted(self, history: Sequence[Said]) -> tuple[bytes, ...]:
-        """What to look for the session under that can go on from this history."""
+        """What to look for the session under that can go on from this history.
+
+        One that is sent must be the session's: a name alone does not make it so.
+        """
         if history:
-            return self.keys(history)
-        return self.keys(history)[1:2] if self.named and self.latest else ()
+            return tuple(key for key in self.keys(history) if key != self.latest)
+        return (self.latest,) if self.latest else ()
 
 
 def scope_of(*parts: object) -> bytes:

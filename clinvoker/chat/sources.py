@@ -6,31 +6,38 @@ from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 MOST = 512
 """Characters of an id; a longer one is none."""
 
 _USER_SESSION = re.compile(r"session_([0-9A-Za-z-]+)\Z")
 
-# A client that sends one of the first kind sends the whole conversation all the same.
-_FULL, _LATEST = False, True
+
+class Source(Struct, frozen=True):
+    """A conversation's name.
+
+    `latest`: its client may send the newest message alone; all others send the whole conversation all the same.
+    `agent`: its client is an agent itself, whose instructions are its own, and never twice the same: the date is in
+    them, or the state of a checkout.
+    """
+
+    name: str = ""
+    latest: bool = False
+    agent: bool = False
+
+
+_FULL, _LATEST, _AGENT = Source(), Source(latest=True), Source(agent=True)
 _HEADERS = (
-    ("session-id", _FULL),
-    ("session_id", _FULL),
+    ("session-id", _AGENT),
+    ("session_id", _AGENT),
     ("x-session-id", _LATEST),
-    ("x-session-affinity", _FULL),
-    ("x-opencode-session", _FULL),
+    ("x-session-affinity", _AGENT),
+    ("x-opencode-session", _AGENT),
     ("x-openwebui-chat-id", _FULL),
     ("x-client-request-id", _FULL),
 )
 _FIELDS = (("session_id", _LATEST), ("prompt_cache_key", _FULL), ("conversation", _LATEST))
-
-
-class Source(Struct, frozen=True):
-    """A conversation's name. `latest`: its client may send the newest message alone."""
-
-    name: str = ""
-    latest: bool = False
 
 
 def source_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> Source:
@@ -40,14 +47,14 @@ def source_of(headers: Mapping[str, str], body: Mapping[str, Any]) -> Source:
     `prompt_cache_key` and `conversation` of the request, where they are there.
     """
     candidates = [
-        ("x-claude-code-session-id", headers.get("x-claude-code-session-id"), _FULL),
-        ("metadata", _of_metadata(body.get("metadata")), _FULL),
-        *((name, headers.get(name), latest) for name, latest in _HEADERS),
-        *((name, _of_field(body.get(name)), latest) for name, latest in _FIELDS),
+        ("x-claude-code-session-id", headers.get("x-claude-code-session-id"), _AGENT),
+        ("metadata", _of_metadata(body.get("metadata")), _AGENT),
+        *((where, headers.get(where), kind) for where, kind in _HEADERS),
+        *((where, _of_field(body.get(where)), kind) for where, kind in _FIELDS),
     ]
-    for kind, name, latest in candidates:
+    for where, name, kind in candidates:
         if name and len(name) <= MOST:
-            return Source(f"{kind}:{name}", latest)
+            return replace(kind, name=f"{where}:{name}")
     return Source()
 
 

@@ -13,6 +13,7 @@ from clinvoker.chat.flights import Flights
 from clinvoker.chat.held import go_on, hold
 from clinvoker.chat.lineage import Line, Lineage
 from clinvoker.chat.reading import ChatRun, Reply
+from clinvoker.chat.session import new_instructions, otherwise
 from clinvoker.service import PromptCall, Service, Started
 
 ELSEWHERE = frozenset({Code.SESSION_BUSY, Code.NOT_FOUND})
@@ -83,8 +84,8 @@ class Chats:
                 self._flights.started(key, held)
             return await self._follow(asked, held)
         if asked.wishes.session:
-            await self._check_tools(asked)
-            return await self._begun(asked, next_call(asked, can, asked.wishes.session), key)
+            system = await self._check_session(asked)
+            return await self._begun(asked, next_call(asked, can, asked.wishes.session, system), key)
         if asked.follows:
             run = await self._go_on(asked, asked.follows, key)
         else:
@@ -95,7 +96,12 @@ class Chats:
     async def _go_on(self, asked: Asked, session: str, key: bytes | None) -> ChatRun | None:
         """Send the session what is new; None if it cannot go on with the conversation now."""
         try:
-            return await self._begun(asked, next_call(asked, self.can(asked), session), key)
+            system = ""
+            if asked.chat.system and (asked.follows or not asked.chat.history):
+                # By its history it is found with these instructions alone.
+                record = await self.service.session(session, asked.caller)
+                system = new_instructions(asked, record.options)
+            return await self._begun(asked, next_call(asked, self.can(asked), session, system), key)
         except Refusal as refusal:
             if refusal.code not in ELSEWHERE:
                 raise
@@ -108,13 +114,13 @@ class Chats:
             return None
         return await go_on(self.service, asked.caller, asked.choice.backend, results)
 
-    async def _check_tools(self, asked: Asked) -> None:
-        """Raise `Refusal` if the session that is asked for knows other tools: an agent learns them at its beginning."""
-        if asked.offered.tools:
-            session = await self.service.session(asked.wishes.session, asked.caller)
-            if session.options.tools != asked.offered.tools:
-                message = "the session was begun with other tools, or none"
-                raise Refusal(Code.INVALID_REQUEST, message, param="tools")
+    async def _check_session(self, asked: Asked) -> str:
+        """The instructions that are new to the session that is asked for. Raises `Refusal` if it cannot be so."""
+        options = (await self.service.session(asked.wishes.session, asked.caller)).options
+        if (what := otherwise(asked, options, self.service.turns.policy)) is not None:
+            message = f"{what}: the session was begun with another, or with none"
+            raise Refusal(Code.INVALID_REQUEST, message, param=what)
+        return new_instructions(asked, options)
 
     async def _begun(self, asked: Asked, call: PromptCall, key: bytes | None) -> ChatRun:
         started = await self.service.start(call)

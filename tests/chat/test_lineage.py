@@ -11,7 +11,7 @@ from tests.store.support import a_finished_turn, a_session, open_store
 
 LINE = Line(scope_of("me", "claude"))
 NAMED = Line(LINE.scope, scope_of("chat 7"))
-LATEST = Line(LINE.scope, scope_of("chat 7"), latest=True)
+LATEST = Line(LINE.scope, scope_of("chat 7"), latest=scope_of("latest", "chat 7"))
 ONE, TWO = a_session(1), a_session(2)
 
 
@@ -104,6 +104,12 @@ async def test_a_name_with_a_first_message_is_a_new_conversation_unless_the_name
 ):
     async with filed(tmp_path, line, "a", "b") as lineage:
         assert await found(lineage, line) == session
+
+
+async def test_a_name_does_not_make_up_for_a_history_that_is_another(tmp_path):
+    async with filed(tmp_path, LATEST, "a", "b") as lineage:
+        assert await found(lineage, LATEST, "x", "b") is None
+        assert await found(lineage, LATEST, "a", "abridged") == ONE.id
 
 
 async def test_the_name_counts_before_what_was_said(tmp_path):

@@ -7,13 +7,13 @@ import pytest
 from clinvoker.chat.sources import MOST, Source, source_of
 
 EVERYTHING = [
-    ({"x-claude-code-session-id": "cc"}, {}, Source("x-claude-code-session-id:cc")),
-    ({}, {"metadata": {"user_id": json.dumps({"session_id": "js"})}}, Source("metadata:js")),
-    ({"session-id": "codex"}, {}, Source("session-id:codex")),
-    ({"session_id": "codex"}, {}, Source("session_id:codex")),
+    ({"x-claude-code-session-id": "cc"}, {}, Source("x-claude-code-session-id:cc", agent=True)),
+    ({}, {"metadata": {"user_id": json.dumps({"session_id": "js"})}}, Source("metadata:js", agent=True)),
+    ({"session-id": "codex"}, {}, Source("session-id:codex", agent=True)),
+    ({"session_id": "codex"}, {}, Source("session_id:codex", agent=True)),
     ({"x-session-id": "x"}, {}, Source("x-session-id:x", latest=True)),
-    ({"x-session-affinity": "aff"}, {}, Source("x-session-affinity:aff")),
-    ({"x-opencode-session": "oc"}, {}, Source("x-opencode-session:oc")),
+    ({"x-session-affinity": "aff"}, {}, Source("x-session-affinity:aff", agent=True)),
+    ({"x-opencode-session": "oc"}, {}, Source("x-opencode-session:oc", agent=True)),
     ({"x-openwebui-chat-id": "ow"}, {}, Source("x-openwebui-chat-id:ow")),
     ({"x-client-request-id": "pi"}, {}, Source("x-client-request-id:pi")),
     ({}, {"session_id": "body"}, Source("session_id:body", latest=True)),

@@ -20,6 +20,11 @@ async def turn(scene, *texts, headers=None, **fields):
     return answer.json["choices"][0]["message"]["content"], answer.headers["x-clinvoker-session"]
 
 
+def text_of(answer):
+    assert answer.status == 200, answer
+    return answer.json["choices"][0]["message"]["content"]
+
+
 async def test_the_next_message_alone_goes_to_the_same_session(scene):
     first, session = await turn(scene, "one")
     assert await turn(scene, "one", first, "two") == ("two", session)
@@ -86,6 +91,55 @@ async def test_our_own_header_names_a_session_outright(scene):
     assert await turn(scene, "a", "b", "two", headers={"x-clinvoker-session": session}) == ("two", session)
     answer = await post(scene, ask("three"), {"x-clinvoker-session": "ses_nobody"})
     assert answer.status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "fields", "param"),
+    [
+        ({"x-clinvoker-approval-mode": "none"}, {}, "x-clinvoker-approval-mode"),
+        ({"x-clinvoker-sandbox-mode": "full"}, {}, "x-clinvoker-sandbox-mode"),
+        ({"x-clinvoker-workdir": "/"}, {}, "x-clinvoker-workdir"),
+        ({}, {"model": "scripted/other"}, "model"),
+    ],
+)
+async def test_a_session_that_is_asked_for_cannot_be_had_otherwise(scene, headers, fields, param):
+    _, session = await turn(scene, "as it is", headers={"x-clinvoker-approval-mode": "auto"})
+    named = {"x-clinvoker-session": session}
+    answer = await post(scene, ask("two"), named | headers, **fields)
+    assert (answer.status, answer.json["error"]["param"]) == (400, param)
+    again = named | {"x-clinvoker-approval-mode": "auto"}
+    assert await turn(scene, "two", headers=again) == ("two", session)
+
+
+SYSTEM = {"role": "system", "content": "speak <French>"}
+TOLD = "<instructions>\nspeak &lt;French&gt;\n</instructions>\n\ntwo"
+
+
+async def test_new_instructions_are_told_to_a_session_that_is_asked_for(scene):
+    _, session = await turn(scene, "in English")
+    answer = await post(scene, [SYSTEM, *ask("two")], {"x-clinvoker-session": session})
+    assert text_of(answer) == TOLD
+
+
+async def test_new_instructions_are_told_to_who_sends_the_newest_message_alone(scene):
+    _, session = await turn(scene, "alone in English", session_id="instructed")
+    answer = await post(scene, [SYSTEM, *ask("two")], session_id="instructed")
+    assert (text_of(answer), answer.headers["x-clinvoker-session"]) == (TOLD, session)
+
+
+async def test_new_instructions_make_another_session_of_a_chat_that_is_named(scene):
+    headers = {"x-openwebui-chat-id": "instructed"}
+    first, session = await turn(scene, "named in English", headers=headers)
+    answer = await post(scene, [SYSTEM, *ask("named in English", first, "two")], headers)
+    assert answer.headers["x-clinvoker-session"] != session
+    assert text_of(answer).startswith("<instructions>\nspeak")
+
+
+async def test_an_agent_as_a_client_changes_its_own_instructions_as_it_likes(scene):
+    headers = {"session-id": "codex-1"}
+    first, session = await turn(scene, "an agent's", headers=headers)
+    answer = await post(scene, [SYSTEM, *ask("an agent's", first, "two")], headers)
+    assert (text_of(answer), answer.headers["x-clinvoker-session"]) == ("two", session)
 
 
 async def test_a_session_that_is_busy_leaves_the_chat_to_another(scene):

@@ -102,6 +102,19 @@ def test_a_response_goes_on_from_another_in_its_session(scene):
     assert second.headers["x-clinvoker-session"] == first.headers["x-clinvoker-session"]
 
 
+@pytest.mark.parametrize("headers", [{"x-clinvoker-approval-mode": "none"}, {"x-clinvoker-workdir": "/"}])
+def test_other_modes_or_another_directory_make_another_session_that_is_told_what_was_said(scene, headers):
+    first = create(scene, "unrestricted", extra_headers={"x-clinvoker-approval-mode": "auto"})
+    second = create(scene, "two", previous_response_id=first.id, extra_headers=headers)
+    assert "<user>unrestricted</user>" in second.output_text
+
+
+def test_new_instructions_are_told(scene):
+    first = create(scene, "one", instructions="speak English")
+    second = create(scene, "two", previous_response_id=first.id, instructions="speak French")
+    assert second.output_text == "<instructions>\nspeak French\n</instructions>\n\ntwo"
+
+
 def test_a_second_response_that_goes_on_from_the_same_is_told_what_was_said(scene):
     first = create(scene, "root")
     create(scene, "branch one", previous_response_id=first.id)

@@ -16,6 +16,7 @@ from clinvoker.api.openai.tools import arguments_of
 from clinvoker.chat.asked import Asked
 from clinvoker.chat.conversation import Said
 from clinvoker.chat.held import TOOL_USE, Part
+from clinvoker.chat.session import otherwise
 from clinvoker.follower import Follower
 from clinvoker.http.stream import current_request_stack
 from clinvoker.service import Service
@@ -55,6 +56,7 @@ async def history_of(service: Service, response: str, asked: Asked) -> tuple[str
     session = await service.session(run.session, asked.caller)
     goes_on = upto == turns[-1].number and session.backend == asked.choice.backend
     same = session.model == _model(service, asked) and session.options.tools == asked.offered.tools
+    same = same and otherwise(asked, session.options, service.turns.policy) is None
     return (session.id if goes_on and same else ""), history
 
 
