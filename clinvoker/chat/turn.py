@@ -2,6 +2,8 @@
 
 from functools import partial
 
+import trio
+
 from actors.driver import Capabilities
 from actors.errors import Code, Refusal
 from actors.messages import Complete
@@ -18,6 +20,10 @@ from clinvoker.service import PromptCall, Service, Started
 
 ELSEWHERE = frozenset({Code.SESSION_BUSY, Code.NOT_FOUND})
 """What a session answers that cannot go on with the conversation now: another can."""
+PATIENCE = 5.0
+"""Seconds in which a refusal can still become an HTTP status: then the client hears that its turn waits for a place."""
+GLANCE = 0.25
+"""The same for a turn that nobody waits for."""
 
 
 class Chats:
@@ -31,7 +37,7 @@ class Chats:
     async def begin(self, asked: Asked) -> Reply:
         """Start a turn, or join the run that the same request has in flight; returns when the agent has begun.
 
-        Close what is returned when the request is over: `current_request_stack().callback(reply.close)`. Raises
+        That may take long, where others have all places: after `PATIENCE` seconds it returns all the same. Close what is returned when the request is over: `current_request_stack().callback(reply.close)`. Raises
         `Refusal` for a turn that did not begin.
         """
         if is_aside(asked):
@@ -127,8 +133,10 @@ class Chats:
         if key is not None:
             self._flights.started(key, started)
         run = await self._follow(asked, started)
+        patience = GLANCE if asked.detach else min(PATIENCE, self.service.settings.server.heartbeat_secs)
         try:
-            await run.begin()
+            with trio.move_on_after(patience):
+                await run.begin()
         except BaseException:
             run.close()
             raise
