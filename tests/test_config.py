@@ -455,8 +455,16 @@ def test_any_other_address_needs_a_key(host, file):
     assert told(of(path)).startswith(
         f"{path}: server.host: {host} is not a loopback address: set CLINVK_API_KEY"
     )
-    assert load(of(path), {"CLINVK_API_KEY": "k"}).server.host == host
-    assert load(of(path), {"CLINVK_API_KEYS": "k"}).server.host == host
+    key = "k" * 24
+    assert load(of(path), {"CLINVK_API_KEY": key}).server.host == host
+    assert load(of(path), {"CLINVK_API_KEYS": key}).server.host == host
+
+
+def test_a_key_that_can_be_guessed_is_none_for_any_other_address(file):
+    path = file("server.host = '0.0.0.0'")
+    for keys in ({"CLINVK_API_KEY": "k" * 23}, {"CLINVK_API_KEYS": f"{'k' * 24},changeme"}):
+        assert "keys must have 24 characters or more" in told(of(path), keys)
+    assert load(Options(), {"CLINVK_API_KEY": "k"}).api_keys
 
 
 def test_blanks_and_commas_alone_are_no_key():

@@ -23,6 +23,10 @@ def faults(settings: Settings) -> Iterator[Fault]:
         yield from _key(settings, name, key)
 
 
+SHORTEST = 24
+"""Characters of a key that others than this machine's may try to guess (faults.md, T5)."""
+
+
 def moment(text: str) -> datetime:
     """Return what `expires` says; UTC, and the beginning of the day, where it says nothing else. Raises ValueError."""
     at = datetime.fromisoformat(text)
@@ -61,10 +65,17 @@ def _backend(settings: Settings, name: str, backend: BackendSettings) -> Iterato
 
 def _exposure(settings: Settings) -> Iterator[Fault]:
     server = settings.server
-    if not (server.unix_socket or is_loopback(server.host) or settings.keys_needed):
+    if server.unix_socket or is_loopback(server.host):
+        return
+    if not settings.keys_needed:
         yield (
             "server.host",
             f"{server.host} is not a loopback address: set CLINVK_API_KEY, or add a key, to listen there",
+        )
+    if any(len(key.reveal()) < SHORTEST for key in settings.api_keys):
+        yield (
+            "server.host",
+            f"{server.host} is not a loopback address: to listen there, keys must have {SHORTEST} characters or more",
         )
 
 
