@@ -26,7 +26,7 @@ _ERRORS = {
 def read(body: dict[str, Any]) -> Conversation:
     """Find what the user said. Consecutive user messages arrive merged, so every text block counts as one saying."""
     talk = Conversation(system="\n".join(texts(body.get("system"), "text")))
-    talk.tools = {tool.get("name", "") for tool in body.get("tools") or []}
+    talk.tools = {tool.get("name", ""): tool.get("input_schema") or {} for tool in body.get("tools") or []}
     for message in body.get("messages", []):
         if message.get("role") != "user":
             continue

@@ -19,7 +19,8 @@ def read(body: dict[str, Any]) -> Conversation:
     """Find what the user said."""
     talk = Conversation()
     for tool in body.get("tools") or []:
-        talk.tools.add(tool.get("function", {}).get("name", ""))
+        function = tool.get("function", {})
+        talk.tools[function.get("name", "")] = function.get("parameters") or {}
     for message in body.get("messages", []):
         said = texts(message.get("content"), "text")
         match message.get("role"):

@@ -16,8 +16,8 @@ class Conversation:
     user_texts: list[str] = field(default_factory=list)
     tool_results: list[str] = field(default_factory=list)
     """The results since the last user text: a request that carries some is the agent's loop, not a new turn."""
-    tools: set[str] = field(default_factory=set)
-    """The names of the tools that the agent offers in this request."""
+    tools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The tools that the agent offers in this request, and the JSON Schema of what each takes."""
 
     @property
     def text(self) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
 
+from tests.fake_model import obliging
 from tests.fake_model.conversation import Conversation
 from tests.fake_model.directives import Directives, ToolCall, parse
 
@@ -66,6 +67,8 @@ def split(text: str) -> tuple[str, ...]:
 def compose(talk: Conversation, attempt: int, *, streamed: bool) -> Reply:
     """Decide the reply to `talk`, asked for the `attempt`-th time (from 1) with this very text."""
     asked = parse(talk.text)
+    if wanted := obliging.call(talk, asked):
+        asked = Directives(tools=[wanted])
     done = len(talk.tool_results)
     if done < len(asked.tools) and (done or not _fails(asked, attempt)):
         return Reply(

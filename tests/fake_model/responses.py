@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +20,15 @@ _INCOMPLETE = {"length": "max_output_tokens", "refusal": "content_filter"}
 def read(body: dict[str, Any]) -> Conversation:
     """Find what the user said among the input items."""
     talk = Conversation(system=str(body.get("instructions") or ""))
+    talk.tools = {tool.get("name", ""): tool.get("parameters") or {} for tool in body.get("tools") or []}
     items = body.get("input")
     if isinstance(items, str):
         talk.hear(items)
         return talk
     for item in items or []:
-        if item.get("type") in {"function_call_output", "custom_tool_call_output"}:
+        if item.get("type") == "additional_tools":
+            talk.tools |= _declared(json.dumps(item, ensure_ascii=False))
+        elif item.get("type") in {"function_call_output", "custom_tool_call_output"}:
             talk.tool_results.append(
                 "\n".join(texts(item.get("output"), "input_text", "output_text", "text"))
             )
@@ -107,6 +111,17 @@ def message(reply: Reply, body: dict[str, Any], number: int, input_tokens: int) 
 def in_stream(failure: Failure) -> bool:
     """Tell whether this failure is an event of a 200 stream and no HTTP error: codex knows an overflow only so."""
     return failure.kind == "context"
+
+
+def _declared(told: str) -> dict[str, dict[str, Any]]:
+    """Find the tools that codex's own models call from code: they are told of in TypeScript, as JSON here."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, fields in re.findall(r"declare const tools: \{ (\w+)\(args: \{(.*?)\}\)", told):
+        declared = re.findall(r"(\w+)(\??): (\w+)", re.sub(r"//.*?\\n", "", fields))
+        properties = {field: {"type": kind} for field, _, kind in declared}
+        required = [field for field, optional, _ in declared if not optional]
+        found[name] = {"type": "object", "properties": properties, "required": required}
+    return found
 
 
 def _message(text: str, number: int) -> dict[str, Any]:
