@@ -61,6 +61,8 @@ class _Batch(Struct, eq=False):
     calls: dict[str, _Call]
     upto: int | None = None
     """The entry up to which the client was told, once it was."""
+    since: float = 0.0
+    """When that was, on trio's clock."""
 
 
 class Calls:
@@ -89,7 +91,12 @@ class Calls:
     @property
     def held(self) -> bool:
         """Whether the client was told of calls that it has yet to answer."""
-        return any(batch.upto is not None for batch in self._batches)
+        return self.held_since is not None
+
+    @property
+    def held_since(self) -> float | None:
+        """When the client was last told of calls that it has yet to answer, on trio's clock; None if there are none."""
+        return max((batch.since for batch in self._batches if batch.upto is not None), default=None)
 
     def one_at_a_time(self) -> None:
         """Tell the client of no call before the last one is answered."""
@@ -122,7 +129,7 @@ class Calls:
     def deliver(self, calls: Sequence[str], upto: int) -> None:
         """Note that the client was told of these calls; nothing if they wait no more."""
         if (batch := self._batch(calls)) is not None:
-            batch.upto = upto
+            batch.upto, batch.since = upto, trio.current_time()
             self._changed()
 
     def answer(self, answers: Sequence[ToolAnswer]) -> int:

@@ -43,12 +43,13 @@ class Status(Ask["PoolStatus"], frozen=True):
 
 
 class PoolStatus(Struct, frozen=True):
-    """Whether a turn would find a process, why not, and how many processes there are."""
+    """Whether a turn would find a process, why not, how many processes there are, and how many turns wait for one."""
 
     available: bool
     reason: str
     idle: int
     busy: int
+    waiting: int
 
 
 class PoolLimits(Struct, frozen=True):

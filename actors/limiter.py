@@ -61,6 +61,12 @@ class Count(Ask[Standing], frozen=True):
     caller: str
 
 
+class IsWanted(Ask[bool], frozen=True):
+    """Whether a run waits that would get a place of `caller`, if that were given back."""
+
+    caller: str
+
+
 class Adjust(Tell, frozen=True):
     """New limits for callers; those in all stay."""
 
@@ -91,13 +97,15 @@ class Limiter(Actor):
         self._observe = observe
 
     async def receive(self, message: Tell | Ask[Any]) -> object:
-        """Take `Count`, `Adjust` and `Drain`."""
+        """Take `Count`, `IsWanted`, `Adjust` and `Drain`."""
         match message:
             case Count(caller=caller):
                 rate = self._limits.of(caller).rate
                 if rate is None:  # it lost its limit in this moment
                     return Standing(1, 1, 0.0)
                 return self._buckets.take(caller, rate, trio.current_time())
+            case IsWanted(caller=caller):
+                return self._line.is_wanted(caller)
             case Adjust(each=each, own=own):
                 limits = self._limits
                 self._limits = Limits(limits.concurrent, limits.queue, limits.patience, each, own)

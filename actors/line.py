@@ -82,6 +82,12 @@ class Line:
             del self._holders[ticket.caller]
         self.grant()
 
+    def is_wanted(self, caller: str) -> bool:
+        """Whether a place that this caller has would go to a run that waits."""
+        if self.running < self._places:
+            return caller in self._holders and bool(self._holders[caller].waiting)
+        return self.waiting > 0
+
     def grant(self) -> None:
         """Give out what places there are."""
         while self.running < self._places and (holder := self._next()) is not None:

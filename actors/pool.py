@@ -369,7 +369,7 @@ class Pool(Actor):
             reason = self._reason.message
         elif self._login is not None:
             reason = self._login.message
-        return PoolStatus(not reason, reason, idle + spare, busy)
+        return PoolStatus(not reason, reason, idle + spare, busy, self._waiting)
 
     def _note_change(self) -> None:
         self._changed.announce()

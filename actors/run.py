@@ -55,6 +55,10 @@ class Cancel(Ask[bool], frozen=True):
     """Stop the run; answered with whether it was still going."""
 
 
+class GiveWay(Ask[bool], frozen=True):
+    """Stop the run if it waits for its client, for others wait for its place; answered with whether it did."""
+
+
 class Answer(Ask[None], frozen=True):
     """The caller's answer to a permission. Refused (`NOT_FOUND`, `INVALID_REQUEST`) if that was not asked."""
 
@@ -114,7 +118,7 @@ class Run(Actor):
         self.nursery.start_soon(self._watch_followers)
 
     async def receive(self, message: Tell | Ask[Any]) -> object:  # noqa: PLR0911 - a table
-        """Answer `Identify`, `Look`, `Cancel`, `Answer`, `Deliver` and `AnswerCalls`."""
+        """Answer `Identify`, `Look`, `Cancel`, `GiveWay`, `Answer`, `Deliver` and `AnswerCalls`."""
         match message:
             case Identify():
                 return self._identity
@@ -124,6 +128,14 @@ class Run(Actor):
                 going = self._recorder.outcome is None
                 self._cut(Failed(Code.CANCELLED, "the run was cancelled"))
                 return going
+            case GiveWay():
+                held = self._recorder.outcome is None and self._recorder.calls.held
+                if held:
+                    why = (
+                        "others waited for the place of a run whose client took its time with its tool calls"
+                    )
+                    self._cut(Failed(Code.TIMEOUT, why))
+                return held
             case Answer(permission=permission, leave=leave):
                 self._recorder.answer(permission, leave)
                 return None

@@ -4,7 +4,7 @@ config    what can be configured
 daemon    the composition root: builds the tree, serves, drains
 service   what the surfaces call: checks a request, starts its run
 calls     what a surface asks for; claims: the same request sent again is one run
-turns     how a turn is made ready and taken; flows: the turn itself
+turns     how a turn is made ready and taken; flows: the turn itself; giveway: held ones make room for others
 fanout    runs of several turns: parallel, chain, compare
 worktrees git worktrees for tasks that must not touch the caller's checkout
 callers   who calls, from key or address; policy: what they may; budget: what they may use in a day

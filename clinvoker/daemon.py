@@ -35,7 +35,6 @@ from clinvoker.api.rates import Rates
 from clinvoker.backends.choice import Backend, check, with_defaults
 from clinvoker.backends.environment import tool_environment
 from clinvoker.backends.registry import PROTOCOLS
-from clinvoker.budget import Budgets
 from clinvoker.callers import limits_of
 from clinvoker.config import BackendSettings, ConfigError, Settings
 from clinvoker.http.exchange import App
@@ -165,7 +164,7 @@ async def _run(
                 await tending.start(supervisor.run)
                 tending.start_soon(metrics.watch_loop)
                 tending.start_soon(watch_actors, list(refs.values()))
-                tending.start_soon(_load_budgets, service.budgets)
+                tending.start_soon(_tend, service)
                 start_server = partial(
                     serve,
                     app if tracing is None else tracing.around(app),
@@ -256,11 +255,13 @@ def _tree(
     )
 
 
-async def _load_budgets(budgets: Budgets) -> None:
+async def _tend(service: Service) -> None:
+    """What goes on beside the requests."""
     try:
-        await budgets.load()
+        await service.budgets.load()
     except Refusal as refusal:
         _log.error("what was used today is not known yet", problem=refusal.message)
+    await service.turns.held.watch()
 
 
 def _usual_options(backend: Backend, settings: Settings) -> Options:

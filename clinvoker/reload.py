@@ -26,6 +26,7 @@ LIVE = frozenset(
                 "idle_event_timeout_secs",
                 "permission_timeout_secs",
                 "client_tool_timeout_secs",
+                "client_tool_grace_secs",
                 "reattach_grace_secs",
                 "heartbeat_secs",
                 "max_transcript_bytes",

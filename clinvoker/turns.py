@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 
 import trio
 from msgspec import Struct
@@ -24,6 +24,7 @@ from clinvoker.budget import Budgets, Meter
 from clinvoker.calls import PromptCall
 from clinvoker.config import Settings
 from clinvoker.flows import SessionEnded, take_turn
+from clinvoker.giveway import HeldRuns
 from clinvoker.keeping import SessionMemory
 from clinvoker.known import KnownSessions
 from clinvoker.logs import get_logger
@@ -76,6 +77,7 @@ class Turns:
         self._known = KnownSessions()
         self._tracing = tracing
         self._opening = trio.Lock()
+        self.held = HeldRuns(limiter, pools, lambda: self.settings.server.client_tool_grace_secs)
         self._in_hand: dict[str, set[Ref]] = {}
         """The runs that take a turn of a session now, or wait for it."""
 
@@ -161,9 +163,11 @@ class Turns:
         self._audit(recorder, ready, record.options)
         key = self.policy.key_of(call.caller)
         budget = self._budgets.metering(call.caller, key and key.daily_tokens, prompt.text)
+        client = call.client or call.caller
         with (
             self._having_in_hand(record.id, run),
-            closing(await self._limiter.stream(Take(call.client or call.caller))) as permit,
+            nullcontext() if call.calls == "none" else self.held.having(run, recorder, client),
+            closing(await self._limiter.stream(Take(client))) as permit,
         ):
             await permit.next()
             span = self._tracing.span(f"invoke_agent {record.backend}", _traced(record))

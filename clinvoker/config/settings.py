@@ -108,6 +108,7 @@ class ServerSettings(Table, frozen=True, kw_only=True):
     idle_event_timeout_secs: Secs = 120
     permission_timeout_secs: Secs = 60
     client_tool_timeout_secs: Secs = 300
+    client_tool_grace_secs: Secs = 10
     reattach_grace_secs: Annotated[float, Meta(ge=0, le=600)] = 1
     heartbeat_secs: Secs = 15
     write_stall_secs: Secs = 30

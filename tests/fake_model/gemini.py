@@ -35,7 +35,9 @@ def read(body: dict[str, Any]) -> Conversation:
     talk = Conversation(system="\n".join(part.get("text", "") for part in system.get("parts", [])))
     for group in body.get("tools") or []:
         for tool in group.get("functionDeclarations") or []:
-            talk.tools[tool.get("name", "")] = tool.get("parametersJsonSchema") or tool.get("parameters") or {}
+            talk.tools[tool.get("name", "")] = (
+                tool.get("parametersJsonSchema") or tool.get("parameters") or {}
+            )
     for content in body.get("contents", []):
         if content.get("role", "user") != "user":
             continue

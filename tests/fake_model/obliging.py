@@ -14,7 +14,9 @@ from typing import Any
 from tests.fake_model.conversation import Conversation
 from tests.fake_model.directives import Directives, ToolCall
 
-_PREFIX = re.compile(r"mcp__clinvoker__|mcp_clinvoker_|clinvoker_|client_")  # claude, gemini, opencode, codex
+_PREFIX = re.compile(
+    r"\A(mcp__clinvoker__|mcp_clinvoker_|clinvoker_|client_)"
+)  # claude, gemini, opencode, codex
 _DEMAND = re.compile(r"\n\nYou must call (?:your tool|one of your tools) ([\w, -]+) before you answer\.")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
 _QUOTED = re.compile(r"(?<!\w)['\"](.+?)['\"](?!\w)")
@@ -24,7 +26,7 @@ def call(talk: Conversation, asked: Directives) -> ToolCall | None:
     """Give the call that the user asks for without a directive; one that says what to give has it given to the tool."""
     if asked != Directives(structured=asked.structured):
         return None
-    offered = {bare: name for name in talk.tools if (bare := _PREFIX.sub("", name, count=1)) != name}
+    offered = {bare: name for name in talk.tools if (bare := _PREFIX.sub("", name)) != name}
     demand = _DEMAND.search(talk.text)
     said = talk.text[: demand.start()] if demand else talk.text
     line = said.strip().rpartition("\n")[2]
@@ -64,11 +66,7 @@ class _Filled:
             case "integer" | "number" as kind:
                 number = float(next(self._numbers, "0"))
                 return int(number) if kind == "integer" or number.is_integer() else number
-            case "boolean":
-                return False
-            case "array":
-                return []
-            case "null":
-                return None
+            case "boolean" | "array" | "null" as kind:
+                return {"boolean": False, "array": [], "null": None}[kind]
             case _:
                 return next(self._quotations, self._line)
