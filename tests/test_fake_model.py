@@ -192,6 +192,36 @@ async def test_a_tool_is_called_and_its_result_told(http, model):
     assert [request.kind for request in model.requests] == ["turn", "tool_result"]
 
 
+ADD = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "string"}, "c": {"type": "boolean"}},
+    "required": ["a", "b"],
+}
+OFFERED = [{"name": name, "input_schema": ADD} for name in ("Read", "mcp__clinvoker__get_sum", "client_add")]
+DEMANDED = "\n\nYou must call one of your tools get_sum, add before you answer."
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "given"),
+    [
+        ("add 7 to 'x y'", "client_add", {"a": 7, "b": "x y"}),
+        ("What is the sum?", "mcp__clinvoker__get_sum", {"a": 0, "b": "What is the sum?"}),
+        (f"Hello!{DEMANDED}", "mcp__clinvoker__get_sum", {"a": 0, "b": "Hello!"}),
+        (f"Just add.{DEMANDED}", "client_add", {"a": 0, "b": "Just add."}),
+        (f'[[json:{{"a":1}}]]{DEMANDED}', "mcp__clinvoker__get_sum", {"a": 1}),
+        ("Read the file", None, None),
+        ("added\nup", None, None),
+        (f"[[say:no]] add{DEMANDED}", None, None),
+    ],
+)
+async def test_a_tool_of_our_clients_is_called_that_the_user_asks_for_without_a_directive(
+    http, text, name, given
+):
+    answer = (await http.post("/v1/messages", json=anthropic(text, stream=False, tools=OFFERED))).json()
+    calls = [(block["name"], block["input"]) for block in answer["content"] if block["type"] == "tool_use"]
+    assert calls == ([] if name is None else [(name, given)])
+
+
 async def test_whole_answers_without_streaming(http):
     text = "hi"
     claude = await http.post("/v1/messages", json=anthropic(text, stream=False))

@@ -116,6 +116,19 @@ async def test_a_call_that_nobody_answers_fails_and_says_so(autojump_clock):
     assert not world.calls.held
 
 
+async def test_the_client_has_all_that_it_was_told_of_since_it_was_told_last(autojump_clock, world):
+    assert world.calls.held_since is None
+    for name in "ab":
+        world.nursery.start_soon(world.put, name)
+        await trio.sleep(1)
+        world.calls.deliver(world.ids[-1:], 1)
+    assert world.calls.held_since == trio.current_time()
+    world.calls.answer(world.answers(world.ids[1]))
+    assert world.calls.held_since == trio.current_time() - 1
+    world.calls.answer(world.answers(world.ids[0]))
+    assert world.calls.held_since is None
+
+
 async def test_a_call_that_the_agent_gives_up_waits_no_more(autojump_clock):
     world = World()
     with trio.move_on_after(1):

@@ -6,7 +6,7 @@ import trio
 
 from actors.bucket import Rate
 from actors.errors import Code, Refusal
-from actors.limiter import Adjust, CallerLimits, Count, Drain, Limiter, Limits, Take, WaitIdle
+from actors.limiter import Adjust, CallerLimits, Count, Drain, IsWanted, Limiter, Limits, Take, WaitIdle
 from actors.telemetry import QueueLevel
 from tests.actors.support import CancelAtStep, Records, running, settle
 
@@ -33,6 +33,26 @@ async def test_only_so_many_run_at_once_and_the_next_gets_the_place_that_is_give
         for event in done:
             event.set()
     assert held == [0, 1, 2, 3]
+
+
+async def test_a_place_is_wanted_by_whoever_would_get_it(autojump_clock):
+    done = trio.Event()
+    limits = Limits(3, 10, each=CallerLimits(concurrent=2))
+    async with running(Limiter(limits, Records())) as one, trio.open_nursery() as nursery:
+
+        async def wanted():
+            await settle()
+            return [await one.ref.ask(IsWanted(caller)) for caller in ("me", "you", "nobody")]
+
+        for name in range(2):
+            nursery.start_soon(hold, one.ref, [], name, done, "me")
+        assert await wanted() == [False, False, False]
+        nursery.start_soon(hold, one.ref, [], "beyond my own limit", done, "me")
+        assert await wanted() == [True, False, False]
+        for name in range(2):
+            nursery.start_soon(hold, one.ref, [], name, done, "you")
+        assert await wanted() == [True, True, True], "the last place is taken, and one of yours waits"
+        done.set()
 
 
 async def test_beyond_the_line_it_refuses_at_once(autojump_clock):

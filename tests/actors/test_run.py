@@ -4,10 +4,11 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from actors.calls import MOMENT, AnswerCalls, Deliver
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Stream
-from actors.messages import Complete, Failed, Message, Permission, Start, ToolResult, Usage
-from actors.run import PAGE, Answer, Cancel, Follow, Identity, Look, Run, RunLimits, new_id
+from actors.messages import Complete, Failed, Message, Permission, Start, ToolAnswer, ToolResult, Usage
+from actors.run import PAGE, Answer, Cancel, Follow, GiveWay, Identity, Look, Run, RunLimits, new_id
 from actors.telemetry import RunEnded, RunStarted, StreamFailed
 from tests.actors.support import CancelAtStep, Records, running, settle
 
@@ -237,6 +238,25 @@ async def test_cancelled_it_ends_with_an_error_and_says_whether_it_was_still_goi
             [last] = await pages.next()
             assert last.content.code is Code.CANCELLED
             assert await one.ref.ask(Cancel()) is False
+
+
+async def test_it_gives_way_only_while_its_client_has_calls_to_answer(autojump_clock):
+    async def work(recorder):
+        for name in "ab":
+            await recorder.calls.put(name, {}, 0, lambda event: recorder.record([event]))
+            await trio.sleep(1)
+
+    async with running(a_run(work, identity=DETACHED)) as one:
+        await trio.sleep(2 * MOMENT)
+        assert not await one.ref.ask(GiveWay()), "the client was not told yet"
+        await one.ref.ask(Deliver(("call_11",), 1))
+        await one.ref.ask(AnswerCalls((ToolAnswer("call_11", "ok"),)))
+        assert not await one.ref.ask(GiveWay()), "the agent goes on"
+        await trio.sleep(1 + 2 * MOMENT)
+        await one.ref.ask(Deliver(("call_12",), 3))
+        assert await one.ref.ask(GiveWay())
+        [last] = terminals(await follow(one.ref))
+        assert (last.code, "others waited" in last.message) == (Code.TIMEOUT, True)
 
 
 async def test_a_run_that_is_stopped_says_that_the_daemon_goes_down(autojump_clock):

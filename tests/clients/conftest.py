@@ -41,7 +41,10 @@ def daemon(model, tmp_path_factory):
     agents["claude"]["env"]["CLAUDE_CODE_MAX_RETRIES"] = "0"
     flags = agents["codex"]["extra_flags"]
     agents["codex"]["extra_flags"] = [flag.replace("max_retries=2", "max_retries=0") for flag in flags]
-    with Daemon(home / "daemon", backends=agents, env={"CLINVK_API_KEY": KEY}) as running:
+    # LangChain's suite wants calls, and brings the results of few.
+    with Daemon(
+        home / "daemon", backends=agents, env={"CLINVK_API_KEY": KEY}, client_tool_grace_secs=2
+    ) as running:
         wait_until(lambda: len(running.agents()) >= len(AGENTS), 30)
         yield running
 

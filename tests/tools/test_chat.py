@@ -107,6 +107,30 @@ def test_calls_that_the_model_makes_at_once_go_out_at_once(gpt, agent, ask):
     assert message["content"].replace("\u200b", "") == "tool-result: 5\n5"
 
 
+def test_codex_calls_from_code_as_its_own_models_do(gpt):
+    calls = "tools.client_add({a: 2, b: 3}), tools.client_subtract({a: 9, b: 4})"
+    code = json.dumps(f"text(await Promise.all([{calls}]))")
+    said = [{"role": "user", "content": f"[[tool:functions/exec {code}]] from code"}]
+    message, finish = streamed(gpt, model="codex", messages=said, tools=FUNCTIONS)
+    assert (len(message["tool_calls"]), finish) == (2, "tool_calls")
+    said += [message, *answered(message)]
+    message, _ = streamed(gpt, model="codex", messages=said, tools=FUNCTIONS)
+    assert message["content"].endswith('["5","5"]')
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_tool_that_the_user_asks_for_in_words_is_called(gpt, agent):
+    said = [{"role": "user", "content": f"Please add 2 and 3, {agent}"}]
+    message, _ = streamed(gpt, model=agent, messages=said, tools=FUNCTIONS)
+    [asked] = message["tool_calls"]
+    assert (asked["function"]["name"], json.loads(asked["function"]["arguments"])) == (
+        "add",
+        {"a": 2, "b": 3},
+    )
+    said += [message, *answered(message)]
+    assert "5" in streamed(gpt, model=agent, messages=said, tools=FUNCTIONS)[0]["content"]
+
+
 def test_a_failing_tool_is_the_agents_to_deal_with(gpt):
     said = [{"role": "user", "content": f"{one_call('claude')} fails"}]
     message, _ = whole(gpt, model="claude", messages=said, tools=FUNCTIONS)

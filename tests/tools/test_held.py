@@ -1,6 +1,7 @@
 """While the client runs its tools: the run is held for it, and for nobody else, and not for ever."""
 
 import json
+import time
 
 import openai
 import pytest
@@ -48,6 +49,36 @@ def test_calls_that_nobody_answers_end_the_run_and_late_results_begin_a_new_one(
     assert "[result of the call" in told
     assert finish == "tool_calls"
     assert message["tool_calls"][0]["id"] != said[1]["tool_calls"][0]["id"]
+
+
+@pytest.fixture
+def narrow(model, tmp_path):
+    """A daemon with one process of claude's, and places for two runs in all."""
+    settings = backends(model.url, tmp_path / "homes", "claude", "codex")
+    settings["claude"]["max_processes"] = 1
+    limits = {"max_concurrent_runs": 2, "client_tool_grace_secs": PATIENCE}
+    with Daemon(tmp_path / "daemon", backends=settings, **limits) as daemon:
+        wait_until(lambda: len(daemon.agents()) >= 2, 20)
+        yield daemon
+
+
+@pytest.mark.parametrize(("agent", "held"), [("claude", 1), ("codex", 2)])
+def test_a_run_whose_client_takes_its_time_gives_way_to_one_that_waits_for_a_place(
+    narrow, model, agent, held
+):
+    gpt = sdk(narrow)
+    mark = f"giving way of {agent}"
+    said = [{"role": "user", "content": f"{one_call(agent)} {mark}"}]
+    messages = [whole(gpt, model=agent, messages=said, tools=FUNCTIONS)[0] for _ in range(held)]
+    began = time.monotonic()
+    message, _ = whole(gpt, model=agent, messages=[{"role": "user", "content": "[[say:here]] it is"}])
+    assert message["content"] == "here"
+    assert PATIENCE / 2 < time.monotonic() - began < PATIENCE + 10
+    # That was the first one, and no more than needed; its result is told to another agent.
+    assert len(ended(narrow, "timeout")) == 1
+    said += [messages[0], *answered(messages[0])]
+    whole(gpt, model=agent, messages=said, tools=FUNCTIONS)
+    assert "[result of the call" in model.of(mark)[-1]["text"]
 
 
 def test_results_after_a_restart_are_answered_by_a_new_turn(hasty, model):

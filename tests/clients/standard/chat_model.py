@@ -35,5 +35,6 @@ class TestStandard(ChatModelIntegrationTests):
     }
     model_override_value = "opus"
     supports_image_inputs = True
-    supports_json_mode = MADE is ChatOpenAI
-    supports_anthropic_inputs = MADE is ChatAnthropic
+    supports_image_tool_message = True
+    supports_json_mode = True
+    supports_anthropic_inputs = True
