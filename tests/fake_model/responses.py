@@ -117,7 +117,7 @@ def _declared(told: str) -> dict[str, dict[str, Any]]:
     """Find the tools that codex's own models call from code: they are told of in TypeScript, as JSON here."""
     found: dict[str, dict[str, Any]] = {}
     for name, fields in re.findall(r"declare const tools: \{ (\w+)\(args: \{(.*?)\}\)", told):
-        declared = re.findall(r"(\w+)(\??): (\w+)", re.sub(r"//.*?\\n", "", fields))
+        declared = re.findall(r"(?<!\[)\b(\w+)(\??): (\w+)", re.sub(r"//.*?\\n", "", fields))
         properties = {field: {"type": kind} for field, _, kind in declared}
         required = [field for field, optional, _ in declared if not optional]
         found[name] = {"type": "object", "properties": properties, "required": required}

@@ -225,6 +225,8 @@ def test_an_answer_satisfies_a_schema(answering):
     text = {"format": {"type": "json_schema", "name": "n", "schema": NUMBER, "strict": True}}
     response = answering.sdk.responses.create(model="second", input="a number", text=text)
     assert json.loads(response.output_text) == {"n": 7}
+    # By this, LangChain knows that the text is what it asked for.
+    assert response.text.format.to_dict() == text["format"]
 
 
 @pytest.mark.real

@@ -16,9 +16,10 @@ from clinvoker.api.exchange import body, caller, reply_in_time
 from clinvoker.api.exchange import reply as answer_json
 from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.messages import chat_of
-from clinvoker.api.openai.responses_answer import ResponseAnswer, response_id, run_of
+from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnswer, response_id, run_of
 from clinvoker.api.openai.responses_past import history_of, look, retold
 from clinvoker.api.openai.responses_request import (
+    Format,
     ResponsesRequest,
     messages_of,
     schema_of,
@@ -154,6 +155,7 @@ def _begun(told: ResponsesRequest, reply: Reply) -> ResponseAnswer:
         max_output_tokens=told.max_output_tokens,
         metadata=told.metadata or {},
         previous_response_id=told.previous_response_id,
+        text=AnswerTextConfig((told.text and told.text.format) or Format()),
     )
 
 

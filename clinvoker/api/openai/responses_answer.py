@@ -10,6 +10,7 @@ from actors.messages import Complete, Failed, Usage
 from actors.run import Identity
 from clinvoker.api.dialects import openai_error
 from clinvoker.api.errors import fault_of
+from clinvoker.api.openai.responses_request import Format
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
@@ -114,16 +115,10 @@ class ReasoningConfig(Struct, frozen=True):
     summary: None = None
 
 
-class TextFormat(Struct, frozen=True):
-    """What the answer was to be."""
-
-    type: str = "text"
-
-
 class AnswerTextConfig(Struct, frozen=True):
     """How the text was to be."""
 
-    format: TextFormat = TextFormat()
+    format: Format = Format()
 
 
 class ResponseAnswer(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Annotated, Any, Literal, cast
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from actors.errors import Code, Refusal
 from clinvoker.api.openai.requests import CallMade, ChatMessage, Function, Naming, Part, Positive, Role
@@ -28,10 +28,13 @@ class Item(Struct, frozen=True):
 
 
 class Format(Struct, frozen=True):
-    """What an answer must be."""
+    """What an answer must be; the answer says it again, for clients read it by that."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
-    schema: dict[str, Any] | None = None
+    name: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    schema: dict[str, Any] | UnsetType | None = UNSET
+    strict: bool | UnsetType | None = UNSET
 
 
 class TextConfig(Struct, frozen=True):
@@ -95,7 +98,7 @@ def schema_of(told: ResponsesRequest) -> dict[str, Any] | None:
         return None
     if wanted.type == "json_object":
         return {"type": "object"}
-    if wanted.schema is None:
+    if not isinstance(wanted.schema, dict):
         raise Refusal(Code.INVALID_REQUEST, "text.format needs a schema", param="text.format.schema")
     check_schema(wanted.schema, "text.format.schema")
     return wanted.schema
