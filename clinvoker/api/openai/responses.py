@@ -23,6 +23,7 @@ from clinvoker.api.openai.responses_request import (
     ResponsesRequest,
     messages_of,
     schema_of,
+    tools_of,
 )
 from clinvoker.api.openai.responses_stream import ResponseEvents, Written, frames
 from clinvoker.api.openai.streams import headers_of, hold
@@ -99,7 +100,7 @@ async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
         raw,
         max_tokens=told.max_output_tokens,
         schema=schema_of(told),
-        tools=of_response(told.tools, told.tool_choice, parallel=told.parallel_tool_calls),
+        tools=of_response(tools_of(told), told.tool_choice, parallel=told.parallel_tool_calls),
     )
     if told.background and asked.schema is not None and not chats.can(asked).schema:
         message = f"{asked.choice.backend} can answer by a schema only while somebody waits"

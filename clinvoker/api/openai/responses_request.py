@@ -25,6 +25,7 @@ class Item(Struct, frozen=True):
     arguments: str = ""
     input: str = ""
     output: Any = ""
+    tools: list[ResponseTool] | None = None
 
 
 class Format(Struct, frozen=True):
@@ -89,6 +90,16 @@ def _output(output: Any) -> str | list[Part]:  # noqa: ANN401 - what a tool gave
     with suppress(msgspec.ValidationError):
         return msgspec.convert(output, list[Part])
     return msgspec.json.encode(output).decode()
+
+
+def tools_of(told: ResponsesRequest) -> dict[str, list[ResponseTool]]:
+    """The tools, by the fields that they are in: Codex has them among the input, if its model calls them from code."""
+    tools = {"tools": told.tools or []}
+    if not isinstance(told.input, str):
+        for index, item in enumerate(told.input):
+            if item.type == "additional_tools":  # all of them, each time
+                tools = {"tools": told.tools or [], f"input[{index}].tools": item.tools or []}
+    return tools
 
 
 def schema_of(told: ResponsesRequest) -> dict[str, Any] | None:

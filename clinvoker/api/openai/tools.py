@@ -1,6 +1,6 @@
 """A client's own tools, as both of this surface's APIs have them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -34,12 +34,13 @@ class ChatTool(Struct, frozen=True):
 
 
 class ResponseTool(Struct, frozen=True):
-    """A tool of a response's."""
+    """A tool of a response's, or a namespace of such."""
 
     type: str = "function"
     name: str = ""
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    tools: list["ResponseTool"] | None = None
 
 
 def of_chat(tools: Sequence[ChatTool] | None, choice: Any, *, parallel: bool | None) -> Offered:  # noqa: ANN401
@@ -56,17 +57,35 @@ def of_chat(tools: Sequence[ChatTool] | None, choice: Any, *, parallel: bool | N
     return _chosen(found, choice, parallel=parallel)
 
 
-def of_response(tools: Sequence[ResponseTool] | None, choice: Any, *, parallel: bool | None) -> Offered:  # noqa: ANN401
-    """The client's tools among those of a response; the agent has the others itself. Raises `Refusal` likewise."""
+def of_response(
+    tools: Mapping[str, Sequence[ResponseTool]],
+    choice: Any,  # noqa: ANN401
+    *,
+    parallel: bool | None,
+) -> Offered:
+    """The client's tools among those of a response, by the fields that they are in. Raises `Refusal` likewise.
+
+    The agent has the others itself, and those of other namespaces are the client's own business with its models.
+    """
     found = [
         (
-            f"tools[{index}].name",
+            f"{where}.name",
             _tool(Described(tool.name, tool.description, tool.parameters), freeform=tool.type == "custom"),
         )
-        for index, tool in enumerate(tools or ())
-        if tool.type in {"function", "custom"}
+        for field, each in tools.items()
+        for where, tool in _functions(field, each)
     ]
     return _chosen(found, choice, parallel=parallel)
+
+
+def _functions(field: str, tools: Sequence[ResponseTool]) -> Iterator[tuple[str, ResponseTool]]:
+    """Those that are called by their bare names: the namespace `functions` is where all are that name none."""
+    for index, tool in enumerate(tools):
+        where = f"{field}[{index}]"
+        if tool.type in {"function", "custom"}:
+            yield where, tool
+        elif tool.type == "namespace" and tool.name == "functions":
+            yield from _functions(f"{where}.tools", tool.tools or ())
 
 
 def arguments_of(given: Any) -> str:  # noqa: ANN401 - what the agent called the tool with
