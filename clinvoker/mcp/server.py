@@ -13,6 +13,11 @@ NAME = "clinvoker"
 
 VERSION = "2025-11-25"
 
+ELSEWHERE = "\n(It goes on in the description of the input.)"
+
+DESCRIPTION = 2000
+"""Characters of a tool's description; claude 2.1.330 cuts off what is beyond 4096 (UTF-16 units), but nothing of a schema."""
+
 _NULL = Raw(b"null")
 _METHOD_NOT_FOUND = -32601
 _INVALID_PARAMS = -32602
@@ -82,10 +87,15 @@ def _number(message: Message) -> int:
 
 
 def _described(tool: Tool) -> dict[str, Any]:
+    schema = {"type": "object", **tool.schema}
+    described, rest = tool.description[:DESCRIPTION], tool.description[DESCRIPTION:]
+    if rest:
+        described += ELSEWHERE
+        schema["description"] = f"{rest}\n\n{schema.get('description', '')}".rstrip()
     return {
         "name": tool.name,
-        "description": tool.description,
-        "inputSchema": {"type": "object", **tool.schema},
+        "description": described,
+        "inputSchema": schema,
         # claude 2.1.330 would call one that may write after the other, and have its model look for many tools first.
         "annotations": {"readOnlyHint": True},
         "_meta": {"anthropic/alwaysLoad": True},

@@ -6,6 +6,7 @@ import openai
 import pydantic
 import pytest
 
+from clinvoker.mcp.server import ELSEWHERE
 from tests.tools.support import AGENTS, FUNCTIONS, KEY, call, one_call, run, two_calls
 
 pytestmark = [pytest.mark.real, pytest.mark.daemon]
@@ -179,6 +180,18 @@ def test_a_tool_that_takes_a_text_is_called_with_one(gpt):
     assert (asked["type"], asked["custom"]) == ("custom", {"name": "patch", "input": "*** Begin"})
     said += [message, {"role": "tool", "tool_call_id": asked["id"], "content": "applied"}]
     assert whole(gpt, model="claude", messages=said, tools=tools)[0]["content"] == "tool-result: applied"
+
+
+def test_a_long_description_reaches_the_model_whole(gpt, model):
+    words = " ".join(f"word{number}" for number in range(3000))
+    tools = [{"type": "function", "function": {**FUNCTIONS[0]["function"], "description": words}}]
+    said = [{"role": "user", "content": "[[say:ok]] at length"}]
+    whole(gpt, model="claude", messages=said, tools=tools)
+    [offered] = [
+        tool for tool in model.of("at length")[-1]["body"]["tools"] if tool["name"] == "mcp__clinvoker__add"
+    ]
+    told = offered["description"].replace(ELSEWHERE, "") + offered["input_schema"]["description"]
+    assert told == words
 
 
 def test_a_demand_to_call_a_tool_is_told_to_the_agent(gpt, model):
