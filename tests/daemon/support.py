@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support import configuration
-from tests.support.daemon import ROOT, Daemon, become_true
+from tests.support.daemon import ROOT, Daemon, become_true, wait_until
 
 REAL = ("claude", "codex", "gemini", "opencode")
 ALL = (*REAL, "echo")
@@ -58,6 +62,22 @@ def backends(model_url: str, home: Path, *names: str) -> dict[str, Any]:
     """The settings of these backends, in a fresh home each."""
     document = configuration.document(model_url, home, *names)
     return {name: document["backends"].get(name, {}) for name in names}
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """The model server that the real agents talk to; a directory that names this fixture has one of its own."""
+    running = Model(tmp_path_factory.mktemp("model"))
+    yield running
+    running.close()
+
+
+@contextmanager
+def warm(home: Path, agents: dict[str, Any], within: float = 20.0, **options: Any) -> Iterator[Daemon]:
+    """A daemon with these agents, each of which has started: no test waits for that, or measures it."""
+    with Daemon(home / "daemon", backends=agents, **options) as daemon:
+        wait_until(lambda: len(daemon.agents()) >= len(agents), within)
+        yield daemon
 
 
 def shell(backend: str, command: str) -> str:

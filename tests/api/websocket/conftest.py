@@ -1,14 +1,13 @@
-"""The daemon of the tests of the websocket."""
+"""One daemon for the tests of the websocket, which need more agents at once than the others."""
 
 import pytest
 
 from tests.api.websocket.support import GRACE
-from tests.support.client import Client
 from tests.support.daemon import PYTHON, ROOT, Daemon, scripted
 
 
 @pytest.fixture(scope="session")
-def wired(tmp_path_factory):
+def running(tmp_path_factory):
     """The daemon of these tests, which must log no error of its own."""
     backends = {
         "scripted": scripted(max_processes=24, max_spawning=8, max_idle=4),
@@ -19,10 +18,3 @@ def wired(tmp_path_factory):
     with Daemon(home, backends=backends, reattach_grace_secs=GRACE, write_stall_secs=5) as daemon:
         yield daemon
         assert not [line for line in daemon.log.splitlines() if '"level":"error"' in line.replace(" ", "")]
-
-
-@pytest.fixture
-def daemon(wired):
-    """The daemon, with a client that has asked nothing yet."""
-    wired.client = Client(wired.client.port)
-    return wired
