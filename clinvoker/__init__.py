@@ -12,6 +12,7 @@ keeping   what runs and sessions keep in the store; follower: following a run fr
 store     SQLite
 records   the agents' own records of conversations
 backends  one file per agent protocol
+errors    the table from error codes to statuses and types
 api       the HTTP surfaces
 mcp       the client's tools for agents that take MCP servers
 http      the ground they stand on: hypercorn and quart-trio, made safe

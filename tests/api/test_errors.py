@@ -9,10 +9,11 @@ from msgspec import UNSET
 from actors.errors import ActorDied, Code, Refusal
 from actors.messages import Failed, as_failed, as_refusal
 from clinvoker.api.app import make_app
-from clinvoker.api.errors import TABLE, render, status_of, type_of, typed
+from clinvoker.api.errors import render
 from clinvoker.api.guard import Guard
 from clinvoker.api.rates import Rates
 from clinvoker.config import Settings
+from clinvoker.errors import TABLE, status_of, type_of, typed
 from clinvoker.metrics import Metrics
 from clinvoker.service import Service
 from tests.api.support import PROMPT, error_of
