@@ -1,7 +1,7 @@
 """clinvoker: one fast, dependable local service over the coding-agent CLIs a person already has.
 
 config    what can be configured
-daemon    the composition root: builds the tree, serves, drains
+daemon    the composition root: builds the tree, serves, drains; tree: its actors
 service   what the surfaces call: checks a request, starts its run
 calls     what a surface asks for; claims: the same request sent again is one run
 turns     how a turn is made ready and taken; flows: the turn itself
