@@ -46,8 +46,8 @@ def url(daemon):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """The variables of a client: a home of its own, and nobody's keys."""
-    return base(tmp_path_factory.mktemp("home"))
+    """The variables of a client: a home of its own, and nobody's keys; litellm would fetch prices when it is imported."""
+    return base(tmp_path_factory.mktemp("home")) | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
 @pytest.fixture(scope="session")
