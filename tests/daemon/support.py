@@ -25,6 +25,8 @@ class Model:
     def __init__(self, directory: Path):
         self._log = directory / "model.jsonl"
         self._log.touch()
+        self._read = 0
+        self._found: dict[int, dict[str, Any]] = {}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.fake_model", "--log", str(self._log)],
             cwd=ROOT,
@@ -42,12 +44,14 @@ class Model:
 
     def requests(self) -> list[dict[str, Any]]:
         """All calls so far, each with the latest that is known of it."""
-        found: dict[int, dict[str, Any]] = {}
-        for line in self._log.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                request = json.loads(line)
-                found.setdefault(request["number"], {}).update(request)
-        return list(found.values())
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            for line in log:
+                if line.endswith(b"\n"):  # or it is still being written
+                    self._read += len(line)
+                    request = json.loads(line)
+                    self._found.setdefault(request["number"], {}).update(request)
+        return [dict(request) for request in self._found.values()]
 
     def of(self, mark: str) -> list[dict[str, Any]]:
         """The calls for the prompt that holds `mark`, the agent's own errands left out."""
