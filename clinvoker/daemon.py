@@ -18,15 +18,10 @@ from msgspec import Struct
 
 from actors.errors import Refusal
 from actors.guardian import keep_guardian, sweep_dead_instances
-from actors.lease import PoolLimits
 from actors.limiter import Adjust, Drain, Limiter, WaitIdle
-from actors.limiter import Limits as RunLimits
 from actors.mailbox import Ref
 from actors.marker import Instance
 from actors.messages import Options, Prompt
-from actors.pool import Pool
-from actors.runner import RunnerLimits
-from actors.supervisor import ChildSpec, DynamicSupervisor, Supervisor
 from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnded, StreamFailed
 from clinvoker.api.app import make_app
 from clinvoker.api.dialects import Fault, error_body
@@ -36,7 +31,7 @@ from clinvoker.backends.choice import Backend, check, with_defaults
 from clinvoker.backends.environment import tool_environment
 from clinvoker.backends.registry import PROTOCOLS
 from clinvoker.callers import limits_of
-from clinvoker.config import BackendSettings, ConfigError, Settings
+from clinvoker.config import ConfigError, Settings
 from clinvoker.http.exchange import App
 from clinvoker.http.limits import Limits
 from clinvoker.http.refusal import Headers, RenderError
@@ -45,11 +40,12 @@ from clinvoker.http.sockets import bind
 from clinvoker.http.unix import bind_unix, closing_all, peer_uid
 from clinvoker.logs import get_logger, set_level
 from clinvoker.metrics import REFUSED, Metrics
-from clinvoker.policy import Policy
 from clinvoker.reload import Load, reload
 from clinvoker.service import Service
-from clinvoker.store import Database, Store, StoreClient, StoreLimits
-from clinvoker.tracing import OFF
+from clinvoker.store import Database, StoreClient
+from clinvoker.tracing import OFF, Tracing
+from clinvoker.tree import FLUSH, make_tree, run_limits
+from clinvoker.turns import Turns
 from clinvoker.watchdog import watch_actors
 from clinvoker.worktrees import Worktrees
 
@@ -57,11 +53,6 @@ if TYPE_CHECKING:
     from clinvoker.otel import OpenTelemetry
 
 _log = get_logger("clinvoker")
-
-DAY = 86_400.0
-
-FLUSH = 1.0
-"""Seconds of the shutdown grace that the readers get for the last events, and the server for its connections."""
 
 
 class Up(Struct, frozen=True):
@@ -112,9 +103,9 @@ async def _run(
         return instance.marker(next(serial))
 
     def make_limiter() -> Limiter:
-        return Limiter(_run_limits(service.settings), observe)
+        return Limiter(run_limits(service.settings), observe)
 
-    supervisor = _tree(settings, backends, database, marker, observe, make_limiter)
+    supervisor = make_tree(settings, backends, database, marker, observe, make_limiter)
     refs = supervisor.refs
     tracing = _tracing(settings, environ)
     worktrees = Worktrees(
@@ -123,19 +114,8 @@ async def _run(
         marker,
         settings.server.kill_grace_secs,
     )
-    service = Service(
-        settings,
-        backends,
-        store=StoreClient(refs["store"]),
-        limiter=refs["limiter"],
-        pools={name: refs[f"pool-{name}"] for name in backends},
-        sessions=refs["sessions"],
-        runs=refs["runs"],
-        observe=observe,
-        tracing=tracing or OFF,
-        worktrees=worktrees,
-    )
-    rates = Rates(refs["limiter"], service.budgets, settings)
+    service = _service(settings, backends, refs, observe, worktrees, tracing or OFF)
+    rates = Rates(refs["limiter"], service.turns.budgets, settings)
     app = Guard(cast("App", make_app(service, metrics)), settings, metrics.count_request, rates)
     reloading = trio.Lock()
 
@@ -203,6 +183,35 @@ def _backends(settings: Settings, environ: Mapping[str, str]) -> dict[str, Backe
     return backends
 
 
+def _service(
+    settings: Settings,
+    backends: Mapping[str, Backend],
+    refs: Mapping[str, Ref],
+    observe: Observer,
+    worktrees: Worktrees,
+    tracing: Tracing,
+) -> Service:
+    store = StoreClient(refs["store"])
+    turns = Turns(
+        settings,
+        backends,
+        store=store,
+        limiter=refs["limiter"],
+        pools={name: refs[f"pool-{name}"] for name in backends},
+        sessions=refs["sessions"],
+        tracing=tracing,
+    )
+    return Service(
+        settings,
+        turns,
+        store=store,
+        runs=refs["runs"],
+        observe=observe,
+        tracing=tracing,
+        worktrees=worktrees,
+    )
+
+
 def _tracing(settings: Settings, environ: Mapping[str, str]) -> "OpenTelemetry | None":
     """What sends traces, where that is configured. Raises `ConfigError` if the extra is not installed."""
     if not settings.telemetry.otlp_endpoint:
@@ -216,69 +225,13 @@ def _tracing(settings: Settings, environ: Mapping[str, str]) -> "OpenTelemetry |
     return OpenTelemetry(settings.telemetry.otlp_endpoint, environ)
 
 
-def _tree(
-    settings: Settings,
-    backends: Mapping[str, Backend],
-    database: Database,
-    marker: Callable[[], str],
-    observe: Observer,
-    make_limiter: Callable[[], Limiter],
-) -> Supervisor:
-    """The supervision tree; stopped from the bottom of this list to its top."""
-    server = settings.server
-
-    def pool(backend: Backend) -> Pool:
-        limits = _pool_limits(backend.settings, server.kill_grace_secs)
-        default = _usual_options(backend, settings)
-        return Pool(backend.driver, limits, default, marker, observe)
-
-    places = server.max_concurrent_runs + server.queue_size
-    live_sessions = places + sum(
-        each.settings.max_conversations * each.settings.max_processes for each in backends.values()
-    )
-    stop_runs, stop_pools = FLUSH, server.kill_grace_secs + 1
-    return Supervisor(
-        [
-            ChildSpec(
-                "store", lambda: Store(database, StoreLimits(retention=settings.session.retention_days * DAY))
-            ),
-            ChildSpec("limiter", make_limiter),
-            *(
-                ChildSpec(f"pool-{name}", partial(pool, backend), shutdown=stop_pools)
-                for name, backend in backends.items()
-            ),
-            ChildSpec("sessions", lambda: DynamicSupervisor("sessions", observe, live_sessions, stop_pools)),
-            # Finished runs stay for as long as their readers do, hence the room.
-            ChildSpec("runs", lambda: DynamicSupervisor("runs", observe, places * 8, stop_runs)),
-        ],
-        observe,
-    )
-
-
 async def _tend(service: Service) -> None:
     """What goes on beside the requests."""
     try:
-        await service.budgets.load()
+        await service.turns.budgets.load()
     except Refusal as refusal:
         _log.error("what was used today is not known yet", problem=refusal.message)
     await service.turns.held.watch()
-
-
-def _usual_options(backend: Backend, settings: Settings) -> Options:
-    """What a request gets that says nothing, where the agent can: for the processes that wait for one."""
-    plain = with_defaults(Options(), backend.settings)
-    bounded = Policy(settings).bounded(plain)
-    try:
-        check(backend, bounded, Prompt("x"))
-    except Refusal:
-        return plain
-    return bounded
-
-
-def _run_limits(settings: Settings) -> RunLimits:
-    server = settings.server
-    each, own = limits_of(settings)
-    return RunLimits(server.max_concurrent_runs, server.queue_size, server.queue_timeout_secs, each, own)
 
 
 def _bind(settings: Settings) -> list[socket.socket]:
@@ -296,18 +249,6 @@ def _may_connect(uids: set[int], stream: trio.SocketStream) -> bool:
     if uid not in uids:
         _log.warning("a user who may not was turned away", uid=uid)
     return uid in uids
-
-
-def _pool_limits(settings: BackendSettings, kill_grace: float) -> PoolLimits:
-    return PoolLimits(
-        spares=settings.spares,
-        max_processes=settings.max_processes,
-        max_spawning=settings.max_spawning,
-        max_idle=settings.max_idle,
-        max_conversations=settings.max_conversations,
-        idle_ttl=settings.idle_ttl_secs,
-        runner=RunnerLimits(start=settings.start_timeout_secs, kill=kill_grace),
-    )
 
 
 def _places(asked: int) -> int:

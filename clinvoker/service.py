@@ -4,7 +4,6 @@ All of them start runs in this one way; they differ only in how a request is rea
 """
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 import trio
@@ -17,7 +16,6 @@ from actors.run import Cancel, Follow, Identify, Run, new_id
 from actors.supervisor import Find, Spawn
 from actors.telemetry import Observer
 from clinvoker.backends.choice import Backend
-from clinvoker.budget import Budgets
 from clinvoker.calls import Job, Place, PromptCall, Started
 from clinvoker.claims import Claim, Claims, check_same
 from clinvoker.config import Settings
@@ -38,36 +36,23 @@ class Service:
     def __init__(
         self,
         settings: Settings,
-        backends: Mapping[str, Backend],
+        turns: Turns,
         *,
         store: StoreClient,
-        limiter: Ref,
-        pools: Mapping[str, Ref],
-        sessions: Ref,
         runs: Ref,
         observe: Observer,
         worktrees: Worktrees | None = None,
         tracing: Tracing = OFF,
     ) -> None:
-        self.backends = backends
-        self.pools = pools
-        self.sessions = sessions
+        self.turns = turns
+        self.backends = turns.backends
+        self.pools = turns.pools
+        self.sessions = turns.sessions
         self.runs = runs
         self.store = store
         self.stopping = False
         """The daemon goes down: what no longer answers has not crashed."""
-        self.budgets = Budgets(store)
-        self.turns = Turns(
-            settings,
-            backends,
-            store=store,
-            limiter=limiter,
-            pools=pools,
-            sessions=sessions,
-            budgets=self.budgets,
-            tracing=tracing,
-        )
-        self._fanouts = Fanouts(self.turns, worktrees)
+        self._fanouts = Fanouts(turns, worktrees)
         self._observe = observe
         self._tracing = tracing
         self._claims = Claims()

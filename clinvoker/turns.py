@@ -65,15 +65,14 @@ class Turns:
         limiter: Ref,
         pools: Mapping[str, Ref],
         sessions: Ref,
-        budgets: Budgets,
         tracing: Tracing = OFF,
     ) -> None:
         self.backends = backends
-        self._budgets = budgets
+        self.pools = pools
+        self.sessions = sessions
+        self.budgets = Budgets(store)
         self._store = store
         self._limiter = limiter
-        self._pools = pools
-        self._sessions = sessions
         self._known = KnownSessions()
         self._tracing = tracing
         self._opening = trio.Lock()
@@ -90,7 +89,7 @@ class Turns:
 
     async def why_unavailable(self, name: str) -> str:
         """Why no turn of this backend would find an agent now; empty if one would."""
-        status = await self._pools[name].ask(Status())
+        status = await self.pools[name].ask(Status())
         driver = self.backends[name].driver
         return status.reason or ("" if is_installed(driver) else f"{driver.program} is not installed")
 
@@ -162,7 +161,7 @@ class Turns:
             record = replace(record, options=options)
         self._audit(recorder, ready, record.options)
         key = self.policy.key_of(call.caller)
-        budget = self._budgets.metering(call.caller, key and key.daily_tokens, prompt.text)
+        budget = self.budgets.metering(call.caller, key and key.daily_tokens, prompt.text)
         client = call.client or call.caller
         with (
             self._having_in_hand(record.id, run),
@@ -221,12 +220,12 @@ class Turns:
     async def _open(self, record: SessionRecord, memory: Memory | None) -> Ref:
         """The session's actor, started if none is live."""
         async with self._opening:
-            live = await self._sessions.ask(Find(record.id))
+            live = await self.sessions.ask(Find(record.id))
             if live is not None and live.alive:
                 return live
             described = Description(record.id, record.backend, record.options)
-            session = Session(described, self._pools[record.backend], memory)
-            return await self._sessions.ask(Spawn(record.id, session))
+            session = Session(described, self.pools[record.backend], memory)
+            return await self.sessions.ask(Spawn(record.id, session))
 
     @contextmanager
     def _having_in_hand(self, session_id: str, run: Ref) -> Generator[None]:
@@ -283,7 +282,7 @@ class Turns:
 
     async def end(self, session_id: str) -> None:
         """End what is live of a session."""
-        if live := await self._sessions.ask(Find(session_id)):
+        if live := await self.sessions.ask(Find(session_id)):
             with suppress(ActorDied):
                 await live.tell(End())
 

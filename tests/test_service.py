@@ -9,6 +9,7 @@ from clinvoker.backends.choice import Backend
 from clinvoker.config import BackendSettings, ServerSettings, Settings
 from clinvoker.service import PromptCall, Service
 from clinvoker.store import SessionRecord
+from clinvoker.turns import Turns
 from tests.test_choice import EVERYTHING, NOTHING, Driver
 
 
@@ -44,16 +45,9 @@ BACKENDS = {
 
 def make_service(session=None, **server):
     settings = Settings(default_backend="able", server=replace(ServerSettings(), **server), backends={})
-    return Service(
-        settings,
-        BACKENDS,
-        store=Shelf(session),
-        limiter=None,
-        pools={},
-        sessions=Nobody(),
-        runs=Nobody(),
-        observe=lambda _: None,
-    )
+    store = Shelf(session)
+    turns = Turns(settings, BACKENDS, store=store, limiter=None, pools={}, sessions=Nobody())
+    return Service(settings, turns, store=store, runs=Nobody(), observe=lambda _: None)
 
 
 def a_session(backend, options):

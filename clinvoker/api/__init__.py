@@ -11,6 +11,6 @@ requests   decoding a body, and naming the field at fault
 frames     writing events: SSE, NDJSON
 operation  what a route takes and gives, told beside it
 openapi    /openapi.json, made of that; schemas: of its types; docs: /docs, the same for people
-errors     the table from error codes to statuses and types
+errors     an error as an HTTP answer
 dialects   an error's body in each API's own words
 """

@@ -16,7 +16,7 @@ from clinvoker.api.errors import render
 from clinvoker.api.guard import CALLER, CLIENT, REQUEST_ID
 from clinvoker.follower import Follower
 from clinvoker.http.exchange import CutShort
-from clinvoker.http.stream import streaming
+from clinvoker.http.stream import current_request_stack, streaming
 from clinvoker.service import Service
 
 MAX_KEY = 256
@@ -77,14 +77,6 @@ def framing(*, stream: bool, ndjson: bool) -> frames.Framing | None:
     return None
 
 
-async def first_page(follower: Follower) -> list[Entry]:
-    """The run's first entries; a run that never began is refused here, before any header has gone out."""
-    first = await anext(follower)
-    if first[0].task is UNSET and isinstance(first[0].content, Failed):
-        raise as_refusal(first[0].content)
-    return first
-
-
 def caller() -> str:
     """Whose request this is: what they start is theirs, and nobody else finds it."""
     return _scope().get(CALLER, "")
@@ -115,6 +107,26 @@ def stream(
         heartbeat=framing.heartbeat,
         heartbeat_s=service.settings.server.heartbeat_secs,
     )
+
+
+async def answer_run(
+    service: Service,
+    run_id: str,
+    whole: Callable[[Follower, list[Entry]], Awaitable[object]],
+    framing: frames.Framing | None,
+) -> Response:
+    """A run as a stream, or as what `whole` makes of the run and its first entries.
+
+    A run that never began is refused here, before any header has gone out.
+    """
+    follower = await service.follow(run_id, caller())
+    current_request_stack().callback(follower.close)
+    first = await anext(follower)
+    if first[0].task is UNSET and isinstance(first[0].content, Failed):
+        raise as_refusal(first[0].content)
+    if framing is None:
+        return reply(await whole(follower, first))
+    return stream(service, follower, framing, first)
 
 
 async def _frames(follower: Follower, frame: frames.Frame, first: list[Entry] | None) -> AsyncIterator[bytes]:

@@ -7,7 +7,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from actors.messages import Entry, Failed
-from clinvoker.api.errors import typed
+from clinvoker.errors import typed
 from clinvoker.http.stream import NDJSON_HEARTBEAT, SSE_HEARTBEAT
 
 Frame = Callable[[list[Entry]], bytes]

@@ -14,10 +14,11 @@ from urllib.parse import parse_qs, parse_qsl, urlencode
 from actors.errors import Code, Refusal
 from clinvoker.api.address import address_of, networks
 from clinvoker.api.dialects import ANTHROPIC
-from clinvoker.api.errors import render, status_of
+from clinvoker.api.errors import render
 from clinvoker.api.rates import LIMITED, Rates, check
 from clinvoker.callers import Caller, Callers
 from clinvoker.config import Settings
+from clinvoker.errors import status_of
 from clinvoker.http.exchange import App, Receive, Send
 from clinvoker.http.inbox import Message
 from clinvoker.metrics import REFUSED

@@ -2,6 +2,7 @@
 
 import hashlib
 from base64 import b64encode
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import trio
@@ -24,15 +25,14 @@ from actors.messages import (
     Usage,
 )
 from clinvoker.api import frames
-from clinvoker.api.errors import Body, type_of
-from clinvoker.api.exchange import body, caller, client, first_page, framing, idempotency_key, reply, stream
+from clinvoker.api.exchange import answer_run, body, caller, client, framing, idempotency_key, reply
 from clinvoker.api.operation import NDJSON, SSE, TURN, Entries, Operation, Parameter
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.choice import Backend
 from clinvoker.backends.probe import would_launch
 from clinvoker.config.settings import Model, Tag
+from clinvoker.errors import Body, type_of
 from clinvoker.follower import Follower
-from clinvoker.http.stream import current_request_stack
 from clinvoker.service import PromptCall, Service, Started
 
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -137,13 +137,8 @@ def register(app: QuartTrio, service: Service) -> None:
         run_id, session_id = started.identity.run_id, started.identity.session_id
         if asked.detach:
             return reply(Detached(run_id, session_id))
-        follower = await service.follow(run_id, caller())
-        current_request_stack().callback(follower.close)
-        first = await first_page(follower)
         frame = framing(stream=asked.stream, ndjson=asked.output_format == "stream-json")
-        if frame is None:
-            return reply(await _collect(started, first, follower, verbose=asked.verbose))
-        return stream(service, follower, frame, first)
+        return await answer_run(service, run_id, partial(_collect, started, verbose=asked.verbose), frame)
 
 
 def to_call(asked: PromptRequest) -> PromptCall:
@@ -194,7 +189,7 @@ def would_start(backend: Backend, options: Options) -> DryRun:
 
 
 async def _collect(
-    started: Started, first: list[Entry], follower: Follower, *, verbose: bool
+    started: Started, follower: Follower, first: list[Entry], *, verbose: bool
 ) -> PromptAnswer:
     """The whole run as one answer."""
     told: list[Entry] = []

@@ -13,10 +13,10 @@ from actors.errors import ActorDied, Code, Refusal
 from actors.messages import Complete, Entry, Failed
 from actors.run import Answer, Identify, Look
 from clinvoker.api import frames
-from clinvoker.api.errors import typed
 from clinvoker.api.exchange import body, caller, reply, stream
 from clinvoker.api.operation import NDJSON, SCHEMAS, SSE, Operation, Parameter
 from clinvoker.api.requests import decode
+from clinvoker.errors import typed
 from clinvoker.http.stream import current_request_stack
 from clinvoker.service import Service
 from clinvoker.store import RunRecord

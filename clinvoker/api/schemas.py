@@ -13,9 +13,9 @@ from msgspec.structs import fields
 
 from actors.messages import Complete, Entry, Event, Failed
 from clinvoker.api.dialects import ANTHROPIC, OPENAI
-from clinvoker.api.errors import Body
 from clinvoker.api.operation import SCHEMAS, Operation
 from clinvoker.api.websocket_frames import Answered, Cancelled, Detached, Ended, ErrorEvent, Frame
+from clinvoker.errors import Body
 
 Json = dict[str, Any]
 

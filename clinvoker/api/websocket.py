@@ -21,7 +21,6 @@ from actors.errors import ActorDied, Code, Refusal
 from actors.log import timestamp
 from actors.messages import as_failed
 from actors.run import Answer
-from clinvoker.api.errors import typed
 from clinvoker.api.exchange import caller, client
 from clinvoker.api.frames import with_types
 from clinvoker.api.guard import COUNT_AGAIN, CountAgain
@@ -45,6 +44,7 @@ from clinvoker.api.websocket_frames import (
     read,
     ref_of,
 )
+from clinvoker.errors import typed
 from clinvoker.follower import Follower
 from clinvoker.http.exchange import current
 from clinvoker.logs import get_logger

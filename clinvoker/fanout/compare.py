@@ -7,6 +7,7 @@ from actors.errors import Code, Refusal, within
 from actors.messages import Failed, Options, Prompt, as_failed
 from actors.recorder import Recorder
 from clinvoker.calls import Job, Place
+from clinvoker.errors import body_of
 from clinvoker.fanout.agreement import agreement
 from clinvoker.fanout.calls import CompareCall, Judge
 from clinvoker.fanout.floor import Floor
@@ -17,7 +18,6 @@ from clinvoker.fanout.results import (
     CompareResult,
     Judgement,
     TaskResult,
-    body_of,
     end_of,
     raw,
     result_of,

@@ -11,7 +11,8 @@ from msgspec import UNSET, Meta, Struct
 from actors.errors import Code
 from actors.messages import Failed, Prompt
 from clinvoker.chat.structured import instructed, json_of
-from clinvoker.fanout.results import Judgement, Rank, TaskResult, body_of, result_of
+from clinvoker.errors import body_of
+from clinvoker.fanout.results import Judgement, Rank, TaskResult, result_of
 from clinvoker.fanout.task import Task
 
 MOST = 60_000

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actors.messages import Complete, Failed, Usage
-from clinvoker.api.errors import Body, type_of
+from clinvoker.errors import Body, body_of
 from clinvoker.fanout.task import Status, Task
 from clinvoker.worktrees import Checked
 
@@ -162,12 +162,6 @@ def _duration(task: Task) -> int:
         return 0
     outcome = task.record.outcome
     return outcome.duration_ms if isinstance(outcome, Complete) else round(task.record.took * 1000)
-
-
-def body_of(failed: Failed) -> Body:
-    """A failure as results carry it."""
-    param = None if failed.param is UNSET else failed.param
-    return Body(failed.code, failed.message, param, type_of(failed.code), failed.retry_after)
 
 
 def usage_of(tasks: list[Task]) -> Usage:

@@ -4,9 +4,9 @@ import anthropic
 import pytest
 
 from tests.api.conftest import ABSENT
-from tests.daemon.support import Model, backends
-from tests.support.client import Client
-from tests.support.daemon import Daemon, scripted, wait_until
+from tests.daemon import support
+from tests.daemon.support import backends, warm
+from tests.support.daemon import Daemon, scripted
 
 KEY = "sesame-anthropic-key"
 AGENTS = ("claude", "codex")
@@ -18,6 +18,8 @@ BACKENDS = {
     "codex": {"command": ["/absent/codex"], **ABSENT},
 }
 
+model = support.model
+
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory):
@@ -26,13 +28,6 @@ def running(tmp_path_factory):
     env = {"CLINVK_API_KEY": KEY}
     with Daemon(home, backends=BACKENDS, env=env, heartbeat_secs=0.2, reattach_grace_secs=0.2) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def daemon(running):
-    """The daemon, with a client that has asked nothing yet."""
-    running.client = Client(running.client.port)
-    return running
 
 
 @pytest.fixture
@@ -60,18 +55,9 @@ def ask(sdk):
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """The model server that the real agents talk to."""
-    running = Model(tmp_path_factory.mktemp("model"))
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="session")
 def agents(model, tmp_path_factory):
     """A daemon with the real agents."""
     home = tmp_path_factory.mktemp("real")
     settings = backends(model.url, home / "homes", *AGENTS)
-    with Daemon(home / "daemon", backends=settings, env={"CLINVK_API_KEY": KEY}) as daemon:
-        wait_until(lambda: len(daemon.agents()) >= len(AGENTS), 20)
+    with warm(home, settings, env={"CLINVK_API_KEY": KEY}) as daemon:
         yield daemon

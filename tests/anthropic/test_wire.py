@@ -10,11 +10,6 @@ HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
 MESSAGES = "/anthropic/v1/messages"
 
 
-@pytest.fixture
-def client(daemon):
-    return daemon.client
-
-
 def body(text, model="scripted", **fields):
     return {"model": model, "max_tokens": 99, "messages": [{"role": "user", "content": text}], **fields}
 

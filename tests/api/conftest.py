@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.support.client import Client
 from tests.support.daemon import Daemon, scripted
 
 ABSENT = {"spares": 0}
@@ -33,16 +32,3 @@ def running(tmp_path_factory):
         max_request_body_bytes=4 << 20,
     ) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def daemon(running):
-    """The daemon, with a client that has asked nothing yet."""
-    running.client = Client(running.client.port)
-    return running
-
-
-@pytest.fixture
-def client(daemon):
-    """Asks the daemon."""
-    return daemon.client

@@ -6,8 +6,9 @@ import pytest
 
 from actors.errors import Code, Refusal
 from actors.messages import Failed
-from clinvoker.api.errors import TABLE, render
+from clinvoker.api.errors import render
 from clinvoker.chat.failure import ActedRefusal, refusal_of
+from clinvoker.errors import TABLE
 
 OPENAI_TYPES = {"invalid_request_error", "rate_limit_error", "server_error"}
 ANTHROPIC_TYPES = {

@@ -9,12 +9,14 @@ from msgspec import UNSET
 from actors.errors import ActorDied, Code, Refusal
 from actors.messages import Failed, as_failed, as_refusal
 from clinvoker.api.app import make_app
-from clinvoker.api.errors import TABLE, render, status_of, type_of, typed
+from clinvoker.api.errors import render
 from clinvoker.api.guard import Guard
 from clinvoker.api.rates import Rates
 from clinvoker.config import Settings
+from clinvoker.errors import TABLE, status_of, type_of, typed
 from clinvoker.metrics import Metrics
 from clinvoker.service import Service
+from clinvoker.turns import Turns
 from tests.api.support import PROMPT, error_of
 from tests.http.support import get, serving
 
@@ -196,8 +198,9 @@ class Broken:
 
 
 def service_with(error):
-    refs = {"limiter": None, "pools": {"echo": Broken(error)}, "sessions": None, "runs": None, "store": None}
-    return Service(Settings(), {}, **refs, observe=lambda _: None)
+    pools = {"echo": Broken(error)}
+    turns = Turns(Settings(), {}, store=None, limiter=None, pools=pools, sessions=None)
+    return Service(Settings(), turns, store=None, runs=None, observe=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ def service_with(error):
 async def test_what_breaks_inside_is_told_without_its_inside(error, stopping, status, code):
     service = service_with(error)
     service.stopping = stopping
-    rates = Rates(None, service.budgets, Settings())
+    rates = Rates(None, service.turns.budgets, Settings())
     app = Guard(make_app(service, Metrics()), Settings(), lambda *_: None, rates)
     async with serving(app) as server:
         with trio.fail_after(5):

@@ -12,7 +12,7 @@ from clinvoker.api.guard import CLIENT, COUNT_AGAIN, Guard
 from clinvoker.api.rates import Rates, go_duration
 from clinvoker.budget import Budgets
 from clinvoker.config import KeySettings, Secret, ServerSettings, Settings
-from clinvoker.daemon import _run_limits
+from clinvoker.tree import run_limits
 from tests.actors.support import Records, running
 from tests.api.test_guard import Asked
 from tests.test_keys import hashed
@@ -71,13 +71,13 @@ class Gate:
 
 @pytest.fixture
 async def gate(autojump_clock):
-    async with running(Limiter(_run_limits(LIMITED), Records())) as one:
+    async with running(Limiter(run_limits(LIMITED), Records())) as one:
         yield Gate(one.ref, LIMITED)
 
 
 @pytest.fixture
 async def keyed(autojump_clock):
-    async with running(Limiter(_run_limits(KEYED), Records())) as one:
+    async with running(Limiter(run_limits(KEYED), Records())) as one:
         yield Gate(one.ref, KEYED)
 
 
@@ -157,7 +157,7 @@ async def test_a_key_has_its_own_rate_also_where_others_have_none(autojump_clock
     settings = Settings(
         keys={"slow": KeySettings(hash=hashed("slow-key"), rate=1, burst=2)}, api_keys=(Secret("other"),)
     )
-    async with running(Limiter(_run_limits(settings), Records())) as one:
+    async with running(Limiter(run_limits(settings), Records())) as one:
         gate = Gate(one.ref, settings)
         assert await gate.statuses(3, key="slow-key") == [200, 200, 429]
         assert await gate.statuses(30, key="other") == [200] * 30
@@ -212,7 +212,7 @@ async def test_a_websocket_is_refused_with_the_status_that_says_why(keyed):
 
 
 async def test_a_limiter_that_is_gone_lets_nobody_through(autojump_clock):
-    async with running(Limiter(_run_limits(LIMITED), Records())) as one:
+    async with running(Limiter(run_limits(LIMITED), Records())) as one:
         gate = Gate(one.ref, LIMITED)
     assert (await gate.ask()).status == 503
     assert gate.scopes == []

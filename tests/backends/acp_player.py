@@ -93,3 +93,24 @@ class Player:
         while batch := await out.take():
             events += batch
         return events
+
+
+def update(told):
+    """What the agent tells of its session."""
+    return {
+        "jsonrpc": "2.0",
+        "method": "session/update",
+        "params": {"sessionId": "SESSION", "update": told},
+    }
+
+
+def chunk(text):
+    """A piece of the answer; a pause is played as it is."""
+    if isinstance(text, dict):
+        return text
+    return update({"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}})
+
+
+def end(reason):
+    """The answer to the prompt."""
+    return {"jsonrpc": "2.0", "id": "PROMPT", "result": {"stopReason": reason}}

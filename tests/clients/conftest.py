@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.daemon.support import Model, backends
+from tests.daemon import support
+from tests.daemon.support import backends, warm
 from tests.support.clients import CLIENTS, ensure_environment, ensure_node
-from tests.support.daemon import Daemon, wait_until
 from tests.support.environments import base
 
 KEY = "sesame-clients-key"
 AGENTS = ("claude", "codex", "gemini")
+
+model = support.model
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,6 @@ class Client:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """The model server that the real agents talk to."""
-    running = Model(tmp_path_factory.mktemp("model"))
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="session")
 def daemon(model, tmp_path_factory):
     """A daemon with the real agents; they try nothing again, so that a failure is told at once."""
     home = tmp_path_factory.mktemp("clients")
@@ -42,10 +36,7 @@ def daemon(model, tmp_path_factory):
     flags = agents["codex"]["extra_flags"]
     agents["codex"]["extra_flags"] = [flag.replace("max_retries=2", "max_retries=0") for flag in flags]
     # LangChain's suite wants calls, and brings the results of few.
-    with Daemon(
-        home / "daemon", backends=agents, env={"CLINVK_API_KEY": KEY}, client_tool_grace_secs=2
-    ) as running:
-        wait_until(lambda: len(running.agents()) >= len(AGENTS), 30)
+    with warm(home, agents, 30, env={"CLINVK_API_KEY": KEY}, client_tool_grace_secs=2) as running:
         yield running
 
 
@@ -56,8 +47,8 @@ def url(daemon):
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """The variables of a client: a home of its own, and nobody's keys."""
-    return base(tmp_path_factory.mktemp("home"))
+    """The variables of a client: a home of its own, and nobody's keys; litellm would fetch prices when it is imported."""
+    return base(tmp_path_factory.mktemp("home")) | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.daemon.support import ALL, Model, backends
+from tests.daemon import support
+from tests.daemon.support import ALL, backends, warm
 from tests.support.client import Client
-from tests.support.daemon import Daemon, wait_until
+
+model = support.model
 
 
 def pytest_collection_modifyitems(items):
@@ -18,21 +20,10 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """The model server that all agents talk to."""
-    running = Model(tmp_path_factory.mktemp("model"))
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="session")
 def everything(model, tmp_path_factory):
     """One daemon with every agent."""
     home = tmp_path_factory.mktemp("everything")
-    settings = backends(model.url, home / "homes", *ALL)
-    with Daemon(home / "daemon", backends=settings) as daemon:
-        # Warm before the first test, or the agents' own start would be measured.
-        wait_until(lambda: len(daemon.agents()) >= len(ALL), 20)
+    with warm(home, backends(model.url, home / "homes", *ALL)) as daemon:
         yield daemon
 
 

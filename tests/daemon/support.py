@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support import configuration
-from tests.support.daemon import ROOT, Daemon, become_true
+from tests.support.daemon import ROOT, Daemon, become_true, wait_until
 
 REAL = ("claude", "codex", "gemini", "opencode")
 ALL = (*REAL, "echo")
@@ -21,6 +25,8 @@ class Model:
     def __init__(self, directory: Path):
         self._log = directory / "model.jsonl"
         self._log.touch()
+        self._read = 0
+        self._found: dict[int, dict[str, Any]] = {}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.fake_model", "--log", str(self._log)],
             cwd=ROOT,
@@ -38,12 +44,14 @@ class Model:
 
     def requests(self) -> list[dict[str, Any]]:
         """All calls so far, each with the latest that is known of it."""
-        found: dict[int, dict[str, Any]] = {}
-        for line in self._log.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                request = json.loads(line)
-                found.setdefault(request["number"], {}).update(request)
-        return list(found.values())
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            for line in log:
+                if line.endswith(b"\n"):  # or it is still being written
+                    self._read += len(line)
+                    request = json.loads(line)
+                    self._found.setdefault(request["number"], {}).update(request)
+        return [dict(request) for request in self._found.values()]
 
     def of(self, mark: str) -> list[dict[str, Any]]:
         """The calls for the prompt that holds `mark`, the agent's own errands left out."""
@@ -58,6 +66,22 @@ def backends(model_url: str, home: Path, *names: str) -> dict[str, Any]:
     """The settings of these backends, in a fresh home each."""
     document = configuration.document(model_url, home, *names)
     return {name: document["backends"].get(name, {}) for name in names}
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+    """The model server that the real agents talk to; a directory that names this fixture has one of its own."""
+    running = Model(tmp_path_factory.mktemp("model"))
+    yield running
+    running.close()
+
+
+@contextmanager
+def warm(home: Path, agents: dict[str, Any], within: float = 20.0, **options: Any) -> Iterator[Daemon]:
+    """A daemon with these agents, each of which has started: no test waits for that, or measures it."""
+    with Daemon(home / "daemon", backends=agents, **options) as daemon:
+        wait_until(lambda: len(daemon.agents()) >= len(agents), within)
+        yield daemon
 
 
 def shell(backend: str, command: str) -> str:

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.daemon.support import Model
+from tests.daemon import support
 from tests.fanout.support import WRITING
-from tests.support.client import Client
 from tests.support.daemon import Daemon, scripted
 
 BACKENDS = {
@@ -16,6 +15,8 @@ BACKENDS = {
     "absent": scripted() | {"command": ["/nowhere/agent"]},
 }
 SERVER = {"reattach_grace_secs": 0.3, "kill_grace_secs": 1, "shutdown_grace_secs": 5}
+
+model = support.model
 
 
 def pytest_collection_modifyitems(items):
@@ -34,25 +35,6 @@ def running(request, tmp_path_factory):
         if daemon.process.poll() is None:
             assert daemon.stop() == 0
             assert daemon.nothing_left()
-
-
-@pytest.fixture
-def daemon(running):
-    running.client = Client(running.client.port)
-    return running
-
-
-@pytest.fixture
-def client(daemon):
-    return daemon.client
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """The model server that the real agents talk to."""
-    running = Model(tmp_path_factory.mktemp("model"))
-    yield running
-    running.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 
-from tests.api.test_websocket import connected
+from tests.api.websocket.support import connected
 from tests.fanout.support import check_tasks, fan, outputs, result, states, streaming, tasks
 from tests.sessions.support import ended, look, query, replay, session
 from tests.support.daemon import become_true

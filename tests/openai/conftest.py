@@ -6,12 +6,15 @@ from types import SimpleNamespace
 import openai
 import pytest
 
-from tests.daemon.support import Model, backends
+from tests.daemon import support
+from tests.daemon.support import backends, warm
 from tests.support.client import Client
-from tests.support.daemon import PYTHON, Daemon, scripted, wait_until
+from tests.support.daemon import PYTHON, Daemon, scripted
 
 RIGHT = '{"n": 7}'
 ANSWERS = {"right": [RIGHT], "fenced": [rf"```json\n{RIGHT}\n```"], "second": ["seven", RIGHT]}
+
+model = support.model
 
 
 def sdk(daemon, **settings):
@@ -30,19 +33,10 @@ def plain(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """The model behind the real agents."""
-    running = Model(tmp_path_factory.mktemp("model"))
-    yield running
-    running.close()
-
-
-@pytest.fixture(scope="session")
 def real(model, tmp_path_factory):
     """A daemon with claude."""
     home = tmp_path_factory.mktemp("real")
-    with Daemon(home / "daemon", backends=backends(model.url, home / "homes", "claude")) as daemon:
-        wait_until(lambda: len(daemon.agents()) >= 1, 20)
+    with warm(home, backends(model.url, home / "homes", "claude")) as daemon:
         yield daemon
 
 

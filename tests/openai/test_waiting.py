@@ -3,7 +3,7 @@
 import pytest
 
 from tests.openai.support import CHAT, ask
-from tests.support.daemon import Daemon, scripted, wait_until
+from tests.support.daemon import Daemon, scripted
 
 RESPONSES = "/openai/v1/responses"
 MESSAGES = "/anthropic/v1/messages"
@@ -46,7 +46,8 @@ async def test_signs_of_life_come_while_it_waits_and_the_answer_after_that(taken
     async with client.open("POST", path, {"model": "scripted", **wish}) as incoming:
         heard = b""
         while heard.count(sign) < 2:
-            assert (chunk := await incoming.chunk())
+            chunk = await incoming.chunk()
+            assert chunk
             heard += chunk
         assert b"finally" not in heard
         await let_go()

@@ -6,7 +6,6 @@ import os
 import pytest
 
 from tests.sessions.support import BACKENDS
-from tests.support.client import Client
 from tests.support.daemon import Daemon
 
 SERVER = {"reattach_grace_secs": 0.5, "kill_grace_secs": 1, "shutdown_grace_secs": 5}
@@ -32,18 +31,6 @@ def running(request, tmp_path_factory):
         if daemon.process.poll() is None:
             assert daemon.stop() == 0
             assert daemon.nothing_left()
-
-
-@pytest.fixture
-def daemon(running):
-    """The module's daemon, with a client that has asked nothing yet."""
-    running.client = Client(running.client.port)
-    return running
-
-
-@pytest.fixture
-def client(daemon):
-    return daemon.client
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.store.support import fresh
+from tests.store.support import NOW, fresh
 from tests.store.test_speed import build
 from tests.support.daemon import Daemon
 
@@ -32,9 +32,7 @@ SEARCHES = [
 async def test_pages_and_searches_over_100_000_sessions(tmp_path):
     state = tmp_path / "state"
     with fresh(state) as connection:
-        build(connection)
-        connection.execute("UPDATE sessions SET owner = '', updated = updated + 1e8")
-        connection.execute("UPDATE session_tags SET owner = ''")
+        build(connection, owner="", first=NOW + 1e8)
     with Daemon(tmp_path / "daemon", state=state) as daemon:
         print(f"{daemon.seconds_to_start:.1f} s to start")  # noqa: T201 - figures for people
         for query, most in [(page, 50) for page in PAGES] + [(search, 200) for search in SEARCHES]:

@@ -15,7 +15,7 @@ SESSIONS = 100_000
 pytestmark = pytest.mark.slow
 
 
-def build(connection):
+def build(connection, owner="me", first=NOW):
     dice = random.Random(1)  # noqa: S311 - words
     words = [f"word{number}" for number in range(5000)]
     connection.execute("BEGIN")
@@ -25,7 +25,7 @@ def build(connection):
             (
                 key,
                 f"ses_{dice.randbytes(16).hex()}",
-                "me",
+                owner,
                 ("claude", "codex", "gemini")[key % 3],
                 b"{}",
                 "/w",
@@ -38,7 +38,7 @@ def build(connection):
                 None,
                 1 + key % 3,
                 NOW,
-                NOW + dice.random() * 1e6,
+                first + dice.random() * 1e6,
             )
             for key in range(1, SESSIONS + 1)
         ),

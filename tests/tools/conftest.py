@@ -4,36 +4,20 @@ import anthropic
 import openai
 import pytest
 
-from tests.daemon.support import Model, backends
-from tests.support.client import Client
-from tests.support.daemon import Daemon, wait_until
+from tests.daemon import support
+from tests.daemon.support import backends, warm
 from tests.tools.support import AGENTS, KEY
 
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """The model behind the agents."""
-    running = Model(tmp_path_factory.mktemp("model"))
-    yield running
-    running.close()
+model = support.model
 
 
 @pytest.fixture(scope="session")
 def running(model, tmp_path_factory):
     """A daemon with two keys; what waits for a client waits as long as by default."""
     home = tmp_path_factory.mktemp("tools")
-    settings = {**backends(model.url, home / "homes", *AGENTS), "echo": {}}
-    keys = {"CLINVK_API_KEYS": f"{KEY},other"}
-    with Daemon(home / "daemon", backends=settings, env=keys) as daemon:
-        wait_until(lambda: len(daemon.agents()) >= len(AGENTS), 30)
+    agents = backends(model.url, home / "homes", *AGENTS, "echo")
+    with warm(home, agents, 30, env={"CLINVK_API_KEYS": f"{KEY},other"}) as daemon:
         yield daemon
-
-
-@pytest.fixture
-def daemon(running):
-    """The daemon, with a client that has asked nothing yet."""
-    running.client = Client(running.client.port)
-    return running
 
 
 @pytest.fixture

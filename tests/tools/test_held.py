@@ -6,8 +6,8 @@ import time
 import openai
 import pytest
 
-from tests.daemon.support import backends
-from tests.support.daemon import Daemon, wait_until
+from tests.daemon.support import backends, warm
+from tests.support.daemon import wait_until
 from tests.tools.support import FUNCTIONS, one_call, two_calls
 from tests.tools.test_chat import answered, whole
 
@@ -26,8 +26,7 @@ def hasty(model, tmp_path):
     """A daemon that waits for no client for long, with claude and codex."""
     settings = backends(model.url, tmp_path / "homes", "claude", "codex")
     limits = {"client_tool_timeout_secs": PATIENCE, "reattach_grace_secs": 0.2}
-    with Daemon(tmp_path / "daemon", backends=settings, **limits) as daemon:
-        wait_until(lambda: len(daemon.agents()) >= 2, 20)
+    with warm(tmp_path, settings, **limits) as daemon:
         yield daemon
 
 
@@ -57,8 +56,7 @@ def narrow(model, tmp_path):
     settings = backends(model.url, tmp_path / "homes", "claude", "codex")
     settings["claude"]["max_processes"] = 1
     limits = {"max_concurrent_runs": 2, "client_tool_grace_secs": PATIENCE}
-    with Daemon(tmp_path / "daemon", backends=settings, **limits) as daemon:
-        wait_until(lambda: len(daemon.agents()) >= 2, 20)
+    with warm(tmp_path, settings, **limits) as daemon:
         yield daemon
 
 
