@@ -3,7 +3,7 @@
 import pytest
 
 from tests.openai.support import CHAT, ask
-from tests.support.daemon import Daemon, scripted, wait_until
+from tests.support.daemon import Daemon, scripted
 
 RESPONSES = "/openai/v1/responses"
 MESSAGES = "/anthropic/v1/messages"
