@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import ExitStack
 
 import openai
 import pytest
@@ -16,9 +17,16 @@ pytestmark = [pytest.mark.real, pytest.mark.daemon]
 PATIENCE = 1.5
 
 
-def sdk(daemon, key="any"):
-    base = f"http://127.0.0.1:{daemon.client.port}/openai/v1"
-    return openai.OpenAI(base_url=base, api_key=key, max_retries=0, timeout=20)
+@pytest.fixture
+def sdk():
+    """Make a client of a daemon; one that is left to the garbage collector may leave an open socket, which fails a test."""
+    with ExitStack() as made:
+
+        def make(daemon, key="any"):
+            base = f"http://127.0.0.1:{daemon.client.port}/openai/v1"
+            return made.enter_context(openai.OpenAI(base_url=base, api_key=key, max_retries=0, timeout=20))
+
+        yield make
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ def ended(daemon, outcome):
 
 
 @pytest.mark.parametrize("agent", ["claude", "codex"])
-def test_calls_that_nobody_answers_end_the_run_and_late_results_begin_a_new_one(hasty, model, agent):
+def test_calls_that_nobody_answers_end_the_run_and_late_results_begin_a_new_one(sdk, hasty, model, agent):
     gpt = sdk(hasty)
     mark = f"unanswered {agent}"
     said = [{"role": "user", "content": f"{one_call(agent)} {mark}"}]
@@ -62,7 +70,7 @@ def narrow(model, tmp_path):
 
 @pytest.mark.parametrize(("agent", "held"), [("claude", 1), ("codex", 2)])
 def test_a_run_whose_client_takes_its_time_gives_way_to_one_that_waits_for_a_place(
-    narrow, model, agent, held
+    sdk, narrow, model, agent, held
 ):
     gpt = sdk(narrow)
     mark = f"giving way of {agent}"
@@ -79,7 +87,7 @@ def test_a_run_whose_client_takes_its_time_gives_way_to_one_that_waits_for_a_pla
     assert "[result of the call" in model.of(mark)[-1]["text"]
 
 
-def test_results_after_a_restart_are_answered_by_a_new_turn(hasty, model):
+def test_results_after_a_restart_are_answered_by_a_new_turn(sdk, hasty, model):
     said = [{"role": "user", "content": f"{one_call('claude')} restarted"}]
     message, _ = whole(sdk(hasty), model="claude", messages=said, tools=FUNCTIONS)
     hasty.process.kill()
@@ -92,7 +100,7 @@ def test_results_after_a_restart_are_answered_by_a_new_turn(hasty, model):
     assert "[result of the call" in model.of("restarted")[-1]["text"]
 
 
-def test_a_client_that_leaves_before_it_is_told_of_calls_leaves_nothing(hasty):
+def test_a_client_that_leaves_before_it_is_told_of_calls_leaves_nothing(sdk, hasty):
     slow = f"[[wait:3000]]{one_call('codex')} left alone"
     with pytest.raises(openai.APITimeoutError):
         sdk(hasty).with_options(timeout=0.5).chat.completions.create(
@@ -101,7 +109,7 @@ def test_a_client_that_leaves_before_it_is_told_of_calls_leaves_nothing(hasty):
     wait_until(lambda: ended(hasty, "cancelled"), 3)
 
 
-def test_nobody_else_can_go_on_with_a_run(gpt, daemon, model):
+def test_nobody_else_can_go_on_with_a_run(sdk, gpt, daemon, model):
     said = [{"role": "user", "content": f"{one_call('claude')} mine alone"}]
     message, _ = whole(gpt, model="claude", messages=said, tools=FUNCTIONS)
     said += [message, *answered(message)]
