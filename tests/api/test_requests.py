@@ -6,6 +6,7 @@ import pytest
 
 from actors.errors import Code, Refusal
 from clinvoker.api.requests import decode, explain
+from clinvoker.chat.structured import MOST
 from tests.api.support import PROMPT, error_of, prompt
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -55,6 +56,9 @@ BAD_FIELDS = [
     ("images", [{**IMAGE, "url": "http://169.254.169.254/"}], "images[0].url"),
     ("schema", "object", "schema"),
     ("schema", [], "schema"),
+    ("schema", {"type": "zz"}, "schema"),
+    ("schema", {"$ref": "http://127.0.0.1:9/"}, "schema"),
+    ("schema", {"description": "x" * MOST}, "schema"),
     ("extra", "--verbose", "extra"),
     ("extra", [1], "extra[0]"),
     ("extra", ["--mcp-config=/tmp/evil.json"], "extra[0]"),
