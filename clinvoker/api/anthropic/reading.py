@@ -15,7 +15,7 @@ from clinvoker.api.anthropic.request import Tool as ClientTool
 from clinvoker.api.requests import check_text
 from clinvoker.chat.conversation import Chat, Role, Said, beside, make_chat
 from clinvoker.chat.structured import check_schema
-from clinvoker.chat.tools import Offered, offered
+from clinvoker.chat.tools import NO_INPUT, Named, Offered, offered
 
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
@@ -69,7 +69,7 @@ def read_tools(asked: MessagesRequest) -> Offered:
     """
     choice = asked.tool_choice or ToolChoice()
     tools = [
-        (f"tools[{index}].name", Tool(tool.name, _described(tool), _input_of(tool, index)))
+        _named(tool, f"tools[{index}]")
         for index, tool in enumerate(asked.tools or ())
         if tool.type in {None, "custom"}
     ]
@@ -88,16 +88,14 @@ def read_tools(asked: MessagesRequest) -> Offered:
             raise Refusal(Code.INVALID_REQUEST, message, param="tool_choice")
 
 
-def _described(tool: ClientTool) -> str:
-    return tool.description if isinstance(tool.description, str) else ""
-
-
-def _input_of(tool: ClientTool, index: int) -> dict[str, Any]:
-    where = f"tools[{index}].input_schema"
+def _named(tool: ClientTool, place: str) -> Named:
+    where = f"{place}.input_schema"
     try:
-        return msgspec.convert(tool.input_schema, dict[str, Any])
+        schema = msgspec.convert(tool.input_schema, dict[str, Any])
     except msgspec.ValidationError:
         raise Refusal(Code.INVALID_REQUEST, f"{where} must be a JSON Schema", param=where) from None
+    described = tool.description if isinstance(tool.description, str) else ""
+    return Named(Tool(tool.name, described, schema or NO_INPUT), f"{place}.name", where)
 
 
 def _schema(wanted: OutputFormat, param: str) -> dict[str, object]:
