@@ -11,7 +11,6 @@ from quart import Response, request
 from actors.errors import Code, Refusal
 from actors.messages import Failed
 from actors.run import new_id
-from clinvoker.api.anthropic import models
 from clinvoker.api.anthropic.counting import estimate
 from clinvoker.api.anthropic.events import Broken, Message
 from clinvoker.api.anthropic.reading import read_chat, read_schema, read_tools
@@ -22,6 +21,7 @@ from clinvoker.api.requests import decode
 from clinvoker.backends.choice import Backend
 from clinvoker.chat.asked import Asked, attempt_of, wishes_of
 from clinvoker.chat.flights import Attempt
+from clinvoker.chat.models import resolve
 from clinvoker.chat.reading import Reply
 from clinvoker.chat.sources import source_of
 from clinvoker.chat.turn import Chats
@@ -76,7 +76,7 @@ async def answer(chats: Chats) -> Response:
 def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -> Asked:
     """What a request asks for. Raises `Refusal` naming the field at fault."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    choice = models.resolve(backends, asked.model)
+    choice = resolve(backends, asked.model)
     named = {
         "metadata": asked.metadata,
         "session_id": asked.session_id,

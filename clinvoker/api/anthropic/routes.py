@@ -15,6 +15,7 @@ from clinvoker.api.anthropic.request import CountRequest, MessagesRequest
 from clinvoker.api.exchange import body, reply
 from clinvoker.api.operation import SSE, TURN, Operation, Parameter
 from clinvoker.api.requests import decode
+from clinvoker.chat.models import resolve
 from clinvoker.chat.turn import Chats
 
 BASES = ("/anthropic/v1", "/anthropic", "/anthropic/v1/v1")
@@ -55,7 +56,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
     )
     async def count_tokens() -> Response:
         asked = decode(await body(), CountRequest)
-        models.resolve(backends, asked.model)
+        resolve(backends, asked.model)
         return reply(TokenCount(estimate(asked)))
 
     @Operation(
