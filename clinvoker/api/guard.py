@@ -56,6 +56,13 @@ def new_request_id() -> str:
     return f"req_{secrets.token_hex(12)}"
 
 
+def id_headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers that carry a request's id."""
+    anthropics = path == ANTHROPIC or path.startswith(f"{ANTHROPIC}/")
+    names = (b"x-request-id", b"request-id") if anthropics else (b"x-request-id",)
+    return [(name, request_id.encode()) for name in names]
+
+
 class Guard:
     """Lets a request through, or answers it."""
 
@@ -81,7 +88,7 @@ class Guard:
         headers = _headers(scope["headers"])
         scope[REQUEST_ID] = new_request_id()
         scope[CALLER], scope[CLIENT] = "", ""
-        extra = [(name, scope[REQUEST_ID].encode()) for name in _id_headers(scope["path"])]
+        extra = id_headers(scope["path"], scope[REQUEST_ID])
         send = _with_headers(send, extra)
         origin = headers.get("origin")
         try:
@@ -141,11 +148,6 @@ class Guard:
     def _daily(self, caller: Caller | None) -> int | None:
         key = None if caller is None else self._callers.key_of(caller.owner)
         return None if key is None else key.daily_tokens
-
-
-def _id_headers(path: str) -> tuple[bytes, ...]:
-    """The headers that carry a request's id."""
-    return (b"x-request-id", b"request-id") if path.startswith(f"{ANTHROPIC}/") else (b"x-request-id",)
 
 
 def _take_presented(scope: MutableMapping[str, Any], headers: Mapping[str, str]) -> str:

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import trio
 
 from tests.anthropic.conftest import KEY
+from tests.http.support import read_to_end
 
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
 MESSAGES = "/anthropic/v1/messages"
@@ -63,6 +65,29 @@ async def test_somebody_who_only_looks_is_answered(client, path):
     for method in ("HEAD", "GET"):
         answer = await client.call(method, path, headers=HEADERS)
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("status", "path", "headers"),
+    [
+        (413, MESSAGES, {"content-length": "99999999"}),
+        (414, f"{MESSAGES}?{'a' * 9000}", {}),
+        (431, MESSAGES, {"x-large": "a" * 40_000}),
+        (400, MESSAGES, {"transfer-encoding": "chunked", "content-length": "1"}),
+        (413, "/anthropic", {"content-length": "99999999"}),
+    ],
+)
+async def test_what_never_reaches_a_route_is_refused_in_anthropics_words_too(client, status, path, headers):
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with trio.fail_after(5):
+        async with await trio.open_tcp_stream("127.0.0.1", client.port) as stream:
+            await stream.send_all(f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n".encode())
+            head, _, answer = (await read_to_end(stream)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    told = json.loads(answer)
+    assert told["type"] == "error"
+    number = told["request_id"].encode()
+    assert {b"x-request-id: " + number, b"request-id: " + number} <= set(head.split(b"\r\n"))
 
 
 async def test_every_error_is_in_anthropics_words(client):
