@@ -237,6 +237,30 @@ async def test_json_may_be_declared_as_http_allows(client, content_type):
     assert answer.json["output"] == "hello"
 
 
+NUMBERS = [
+    "/api/v1/sessions?limit=",
+    "/api/v1/sessions?offset=",
+    "/api/v1/runs/run_1/events?after=",
+    "/openai/v1/responses/resp_1?starting_after=",
+    "/anthropic/v1/models?limit=",
+]
+
+
+@pytest.mark.daemon
+@pytest.mark.parametrize("path", NUMBERS)
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 5000, "%D9%A3", "-1", "1.0", "1e3", "0x1", "%201", "1_0", "%C2%B2"],
+    ids=lambda value: value[:6],
+)
+async def test_a_number_in_the_query_that_is_none_is_a_400_that_names_it(client, path, value):
+    answer = await client.get(path + value)
+    param = path.partition("?")[2].removesuffix("=")
+    assert answer.status == 400
+    assert answer.json["error"]["message"].startswith(param)
+    assert answer.json["error"].get("param", param) == param
+
+
 @pytest.mark.daemon
 async def test_a_body_beyond_the_limit_is_a_413(client):
     answer = await client.call("POST", PROMPT, {"prompt": "x" * (5 << 20), "backend": "echo"})
