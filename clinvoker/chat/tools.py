@@ -18,7 +18,7 @@ MOST = 512 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-NO_INPUT = {"type": "object", "properties": {}}
+NO_INPUT: dict[str, Any] = {"type": "object", "properties": {}}
 """The schema of a tool whose client gives none."""
 
 
