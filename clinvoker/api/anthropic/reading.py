@@ -19,6 +19,9 @@ from clinvoker.chat.tools import NO_INPUT, Named, Offered, offered
 
 PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
+_OF_A_RESULT = frozenset({"text", "image", "document", "search_result"})
+"""What a tool's result is made of; the API knows no other parts."""
+
 _UNTOLD = frozenset({"thinking", "redacted_thinking"})
 """The agent knows itself what it thought."""
 
@@ -158,10 +161,12 @@ def _texts(block: Block, where: str) -> Iterator[str]:
                 yield block.text
         case "tool_use" | "server_tool_use" | "mcp_tool_use":
             yield _labelled(f"tool_use {block.name}", block.id, [msgspec.json.encode(block.input).decode()])
-        case "document" if block.source is not None and block.source.type == "text":
+        case "document" if isinstance(block.source, Source) and block.source.type == "text":
             yield f"<document>\n{block.source.data}\n</document>"
         case "document":
             raise _untellable(where, "a document that is no plain text")
+        case "search_result":
+            yield _found(block, where)
         case kind if kind in _UNTOLD:
             pass
         case kind if kind.endswith("_tool_result"):
@@ -170,20 +175,34 @@ def _texts(block: Block, where: str) -> Iterator[str]:
             raise _untellable(where, f"a block of type {kind!r}")
 
 
+def _found(block: Block, where: str) -> str:
+    """A search result: where it is from, what it is called, and its texts."""
+    parts = _parts(block, where, of=frozenset({"text"}))
+    named = (part for part in (block.source, block.title) if isinstance(part, str))
+    return "\n".join(("<search_result>", *named, *_tell(parts, f"{where}.content").texts, "</search_result>"))
+
+
 def _result(block: Block, where: str) -> _Told:
     """What a tool of the caller's gave."""
+    return _tell(_parts(block, where, of=_OF_A_RESULT), f"{where}.content")
+
+
+def _parts(block: Block, where: str, *, of: frozenset[str]) -> Content:
+    """The content of a block, whose parts may be of these types alone: none has parts that have parts for ever."""
     place = f"{where}.content"
-    if block.content is None:
-        return _Told([], [], [], [], [])
     try:
-        return _tell(msgspec.convert(block.content, Content), place)
+        parts = msgspec.convert("" if block.content is None else block.content, Content)
     except msgspec.ValidationError as error:
         raise Refusal(Code.INVALID_REQUEST, f"{place}: {error}", param=place) from None
+    for index, part in enumerate(parts):
+        if isinstance(part, Block) and part.type not in of:
+            raise _untellable(f"{place}[{index}]", f"a {part.type!r} within a {block.type!r}")
+    return parts
 
 
-def _picture(source: Source | None, where: str) -> Image:
+def _picture(source: Source | str | None, where: str) -> Image:
     place = f"{where}.source"
-    if source is None or source.type != "base64":
+    if not isinstance(source, Source) or source.type != "base64":
         raise _untellable(place, "a picture that is not in the request itself (base64)")
     if source.media_type not in PICTURES:
         raise _untellable(f"{place}.media_type", f"a picture of type {source.media_type!r}")
