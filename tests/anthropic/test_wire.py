@@ -104,6 +104,16 @@ async def test_every_error_is_in_anthropics_words(client):
         assert answer.json["request_id"] == answer.headers["request-id"]
 
 
+@pytest.mark.parametrize("path", [MESSAGES, f"{MESSAGES}/count_tokens"])
+@pytest.mark.parametrize(
+    "value", [b"1e999", b"9" * 5000, b'{"a": [1e999]}'], ids=["float", "integer", "within"]
+)
+async def test_an_unknown_field_may_hold_whatever_json_can(client, path, value):
+    known = json.dumps(body("hello", model="echo")).encode().removesuffix(b"}")
+    answer = await client.call("POST", path, known + b', "zz": ' + value + b"}", headers=HEADERS)
+    assert answer.status == 200, answer
+
+
 async def test_a_session_that_the_client_names_goes_on(client):
     headers = {**HEADERS, "x-claude-code-session-id": "5f0c"}
     said = [{"role": "user", "content": "one"}]

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any
 
 import msgspec
 from quart import Response, request
@@ -108,9 +107,12 @@ def _attempt(headers: Mapping[str, str], asked: MessagesRequest) -> Attempt:
 
 def _hash(raw: bytes) -> bytes:
     """What is equal when a request is sent again: Claude Code does, without the stream, when a stream broke off."""
-    fields = decode(raw, dict[str, Any])  # the typed decode let pass what it did not look at
+    fields = decode(raw, dict[str, msgspec.Raw])  # nothing is read in them: unknown ones may hold any JSON
     fields.pop("stream", None)
-    return hashlib.sha256(b"anthropic" + msgspec.json.encode(fields)).digest()
+    digest = hashlib.sha256(b"anthropic")
+    for name, value in fields.items():
+        digest.update(msgspec.json.encode(name) + bytes(value))
+    return digest.digest()
 
 
 def _shows_thinking(asked: MessagesRequest) -> bool:
