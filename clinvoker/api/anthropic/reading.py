@@ -1,7 +1,5 @@
 """From a request of the Messages API to a chat: what of its blocks an agent is told, and what is refused by name."""
 
-from base64 import b64encode
-from binascii import Error, a2b_base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,12 +10,11 @@ from actors.errors import Code, Refusal
 from actors.messages import Image, Tool, ToolAnswer
 from clinvoker.api.anthropic.request import Block, Content, MessagesRequest, OutputFormat, Source, ToolChoice
 from clinvoker.api.anthropic.request import Tool as ClientTool
+from clinvoker.api.pictures import picture
 from clinvoker.api.requests import check_text
 from clinvoker.chat.conversation import Chat, Role, Said, beside, make_chat
 from clinvoker.chat.structured import check_schema
 from clinvoker.chat.tools import NO_INPUT, Named, Offered, offered
-
-PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 _OF_A_RESULT = frozenset({"text", "image", "document", "search_result"})
 """What a tool's result is made of; the API knows no other parts."""
@@ -130,9 +127,9 @@ def _tell(content: Content, place: str) -> _Told:
     for index, block in enumerate(content):
         where = f"{place}[{index}]"
         if block.type == "image":
-            picture = _picture(block.source, where)
-            told.images.append(picture)
-            told.beside_images.append(picture)
+            shown = _picture(block.source, where)
+            told.images.append(shown)
+            told.beside_images.append(shown)
         elif block.type == "tool_result":
             result = _result(block, where)
             told.texts.append(
@@ -204,15 +201,7 @@ def _picture(source: Source | str | None, where: str) -> Image:
     place = f"{where}.source"
     if not isinstance(source, Source) or source.type != "base64":
         raise _untellable(place, "a picture that is not in the request itself (base64)")
-    if source.media_type not in PICTURES:
-        raise _untellable(f"{place}.media_type", f"a picture of type {source.media_type!r}")
-    try:
-        data = a2b_base64(source.data)
-    except Error:
-        data = b""
-    if not data:
-        raise Refusal(Code.INVALID_REQUEST, f"{place}.data: not base64", param=f"{place}.data")
-    return Image(source.media_type, b64encode(data).decode())
+    return picture(source.media_type, source.data, f"{place}.media_type", f"{place}.data")
 
 
 def _labelled(kind: str, name: str, texts: list[str], *, failed: bool | None = False) -> str:

@@ -1,17 +1,16 @@
 """From a request's messages to a chat."""
 
-import binascii
 import re
-from base64 import b64decode
 from collections.abc import Sequence
 
 from actors.errors import Code, Refusal
 from actors.messages import Image, ToolAnswer
 from clinvoker.api.openai.requests import CallMade, ChatMessage, Part
+from clinvoker.api.pictures import picture
 from clinvoker.api.requests import check_text
 from clinvoker.chat.conversation import Chat, Said, make_chat
 
-_DATA = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,(.*)", re.DOTALL)
+_DATA = re.compile(r"data:([^,]*);base64,(.*)", re.DOTALL | re.IGNORECASE)
 
 
 def chat_of(messages: Sequence[ChatMessage], param: str = "messages") -> Chat:
@@ -40,12 +39,7 @@ def image_of(url: str, where: str) -> Image:
     if found is None:
         message = f"{where} must be a data: URL of a PNG, JPEG, GIF or WebP image in base64"
         raise Refusal(Code.INVALID_REQUEST, message, param=where)
-    data = "".join(found[2].split())
-    try:
-        b64decode(data, validate=True)
-    except binascii.Error:
-        raise Refusal(Code.INVALID_REQUEST, f"{where} is not valid base64", param=where) from None
-    return Image(found[1], data)
+    return picture(found[1], found[2], where, where)
 
 
 def _assistant(message: ChatMessage, text: str) -> str:
