@@ -134,6 +134,9 @@ async def test_an_agent_works_where_the_header_says(scene, tmp_path):
     assert session.json["session"]["workdir"] == str(tmp_path)
 
 
+LOOK = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -143,6 +146,7 @@ async def test_an_agent_works_where_the_header_says(scene, tmp_path):
         ({"messages": [{"role": "user", "content": ""}]}, "messages"),
         ({"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
         ({"messages": [{"role": "user", "content": "a\0"}]}, "messages[0].content"),
+        ({"messages": [{"role": "system", "content": [LOOK]}, *ask("a")]}, "messages[0].content"),
         ({"messages": ask("a"), "model": ""}, "model"),
         ({"messages": ask("a"), "n": 0}, "n"),
         ({"messages": ask("a"), "n": 17}, "n"),

@@ -12,7 +12,7 @@ from clinvoker.api.anthropic.request import Block, Content, MessagesRequest, Out
 from clinvoker.api.anthropic.request import Tool as ClientTool
 from clinvoker.api.pictures import picture
 from clinvoker.api.requests import check_text
-from clinvoker.chat.conversation import Chat, Role, Said, beside, make_chat
+from clinvoker.chat.conversation import Chat, Role, Said, beside, later, make_chat
 from clinvoker.chat.structured import check_schema
 from clinvoker.chat.tools import NO_INPUT, Named, Offered, offered
 
@@ -48,7 +48,7 @@ def read_chat(asked: MessagesRequest) -> Chat:
         if message.role == "system" and not said:
             system.append(_text_of(message.content, place))
         elif message.role == "system":
-            said.append(Said("user", f"<system>\n{_text_of(message.content, place)}\n</system>"))
+            said.append(later(_text_of(message.content, place)))
         else:
             said.append(_tell(message.content, place).as_said(message.role))
     return make_chat(system, said)

@@ -8,7 +8,7 @@ from actors.messages import Image, ToolAnswer
 from clinvoker.api.openai.requests import CallMade, ChatMessage, Part
 from clinvoker.api.pictures import picture
 from clinvoker.api.requests import check_text
-from clinvoker.chat.conversation import Chat, Said, make_chat
+from clinvoker.chat.conversation import Chat, Said, later, make_chat
 
 _DATA = re.compile(r"data:([^,]*);base64,(.*)", re.DOTALL | re.IGNORECASE)
 
@@ -22,8 +22,13 @@ def chat_of(messages: Sequence[ChatMessage], param: str = "messages") -> Chat:
         text, images = _content(message.content, f"{where}.content")
         check_text(text, f"{where}.content")
         match message.role:
-            case "system" | "developer":
+            case "system" | "developer" if images:
+                place = f"{where}.content"
+                raise Refusal(Code.INVALID_REQUEST, f"{place}: what the system says is text", param=place)
+            case "system" | "developer" if not said:
                 system.append(text)
+            case "system" | "developer":
+                said.append(later(text))
             case "user":
                 said.append(Said("user", text, images))
             case "assistant":
