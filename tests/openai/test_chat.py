@@ -112,6 +112,22 @@ def test_a_tool_round_that_is_over_is_told_as_text(scene):
     assert told.endswith("[result of the call c1]\n42")
 
 
+def test_a_function_that_was_called_the_old_way_is_told_likewise(scene):
+    messages = [
+        *ask("use it"),
+        {"role": "assistant", "content": "so", "function_call": {"name": "add", "arguments": "{}"}},
+        {"role": "function", "name": "add", "content": "42"},
+    ]
+    told = content(scene.chat(model="scripted", messages=messages))
+    assert "so\n[call of add: {}]" in told
+    assert told.endswith("[result of the call of add]\n42")
+
+
+@pytest.mark.parametrize("modalities", [None, [], ["text"]])
+def test_text_may_be_asked_for_as_such(scene, modalities):
+    assert content(scene.chat(model="echo", messages=ask("hello"), modalities=modalities)) == "hello"
+
+
 @pytest.mark.parametrize(
     ("header", "value"),
     [
@@ -153,6 +169,7 @@ LOOK = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTU
         ({"messages": ask("a"), "stop": 1}, "stop"),
         ({"messages": ask("a"), "tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"messages": ask("a"), "functions": [{"name": "f"}]}, "functions"),
+        ({"messages": ask("a"), "modalities": ["text", "audio"]}, "modalities"),
         ({"messages": ask("a"), "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         (
             {

@@ -34,7 +34,7 @@ def chat_of(messages: Sequence[ChatMessage], param: str = "messages") -> Chat:
             case "assistant":
                 said.append(Said("assistant", _assistant(message, text)))
             case "tool" | "function":
-                said.append(_result(message.tool_call_id, text, images))
+                said.append(_result(message, text, images))
     return make_chat(system, said, param)
 
 
@@ -49,6 +49,8 @@ def image_of(url: str, where: str) -> Image:
 
 def _assistant(message: ChatMessage, text: str) -> str:
     calls = [_call(call) for call in message.tool_calls or ()]
+    if (legacy := message.function_call) is not None:
+        calls.append(f"[call of {legacy.name}: {legacy.arguments}]")
     return "\n".join(part for part in (text or message.refusal or "", *calls) if part)
 
 
@@ -58,10 +60,12 @@ def _call(call: CallMade) -> str:
     return f"[call {call.id} of {call.function.name}: {call.function.arguments}]"
 
 
-def _result(call: str, text: str, images: tuple[Image, ...]) -> Said:
+def _result(message: ChatMessage, text: str, images: tuple[Image, ...]) -> Said:
     """What a tool of the client's gave: told in words to an agent that has not called it."""
+    call = message.tool_call_id
     answers = (ToolAnswer(call, text, images=images),) if call else ()
-    return Said("user", f"[result of the call {call}]\n{text}", images, answers)
+    which = call or f"of {message.name or 'a tool'}"
+    return Said("user", f"[result of the call {which}]\n{text}", images, answers)
 
 
 def _content(content: str | list[Part] | None, where: str) -> tuple[str, tuple[Image, ...]]:
