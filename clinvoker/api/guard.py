@@ -1,7 +1,7 @@
 """One ASGI callable around the app, for HTTP and websockets alike: who may call, decided before any route is looked up.
 
 `Host` must be loopback or listed, against DNS rebinding; a foreign `Origin` is refused on every method; with keys
-configured, everything but `/health` needs one; a caller who asks too often waits (contract, section 7).
+configured, everything but `/health` and a client's probe needs one; a caller who asks too often waits (contract, section 7).
 """
 
 import re
@@ -24,6 +24,9 @@ from clinvoker.metrics import REFUSED
 
 OPEN_PATHS = frozenset({"/health"})
 """Answered without a key, compared exactly."""
+
+PROBED = frozenset({"/", ANTHROPIC, f"{ANTHROPIC}/"})
+"""Where clients look whether anybody is there, by a HEAD, and before they show a key (clients.md, 1.4)."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?")
 
@@ -124,7 +127,7 @@ class Guard:
         A wrong key counts against the address it comes from.
         """
         path: str = scope["path"]
-        if path in OPEN_PATHS:
+        if path in OPEN_PATHS or (path in PROBED and scope.get("method") == "HEAD"):
             return
         caller, unknown = None, None
         address = address_of(scope, self._proxies)
