@@ -140,7 +140,7 @@ async def test_our_headers_are_checked(scene, header, value):
     body = {"model": "echo", "messages": ask("hello")}
     answer = await scene.client.call("POST", CHAT, body, headers={header: value})
     assert answer.status == 400
-    assert answer.json["error"]["param"] in {header, header.removeprefix("x-clinvoker-")}
+    assert answer.json["error"]["param"] == header
 
 
 async def test_an_agent_works_where_the_header_says(scene, tmp_path):
