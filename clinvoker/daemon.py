@@ -25,7 +25,7 @@ from actors.messages import Options, Prompt
 from actors.telemetry import ChildEnded, Observer, ProcessEnded, Record, RunEnded, StreamFailed
 from clinvoker.api.app import make_app
 from clinvoker.api.dialects import Fault, error_body
-from clinvoker.api.guard import Guard, new_request_id
+from clinvoker.api.guard import Guard, id_headers, new_request_id
 from clinvoker.api.rates import Rates
 from clinvoker.backends.choice import Backend, check, with_defaults
 from clinvoker.backends.environment import tool_environment
@@ -316,8 +316,9 @@ def _error_renderer(metrics: Metrics) -> RenderError:
         metrics.count_request(REFUSED, scope.get("method", "other"), status)
         kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "api_error"
         request_id = new_request_id()
-        _, body = error_body(Fault(status, code, kind, message), scope.get("path", ""), request_id)
-        headers = [(b"content-type", b"application/json"), (b"x-request-id", request_id.encode())]
+        path = scope.get("path", "")
+        _, body = error_body(Fault(status, code, kind, message), path, request_id)
+        headers = [(b"content-type", b"application/json"), *id_headers(path, request_id)]
         return msgspec.json.encode(body), headers
 
     return render_error

@@ -1,7 +1,7 @@
 """One ASGI callable around the app, for HTTP and websockets alike: who may call, decided before any route is looked up.
 
 `Host` must be loopback or listed, against DNS rebinding; a foreign `Origin` is refused on every method; with keys
-configured, everything but `/health` needs one; a caller who asks too often waits (contract, section 7).
+configured, everything but `/health` and a client's probe needs one; a caller who asks too often waits (contract, section 7).
 """
 
 import re
@@ -25,6 +25,9 @@ from clinvoker.metrics import REFUSED
 
 OPEN_PATHS = frozenset({"/health"})
 """Answered without a key, compared exactly."""
+
+PROBED = frozenset({"/", ANTHROPIC, f"{ANTHROPIC}/"})
+"""Where clients look whether anybody is there, by a HEAD, and before they show a key (clients.md, 1.4)."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]*)?")
 
@@ -57,6 +60,13 @@ def new_request_id() -> str:
     return f"req_{secrets.token_hex(12)}"
 
 
+def id_headers(path: str, request_id: str) -> list[tuple[bytes, bytes]]:
+    """Return the headers that carry a request's id."""
+    anthropics = path == ANTHROPIC or path.startswith(f"{ANTHROPIC}/")
+    names = (b"x-request-id", b"request-id") if anthropics else (b"x-request-id",)
+    return [(name, request_id.encode()) for name in names]
+
+
 class Guard:
     """Lets a request through, or answers it."""
 
@@ -82,7 +92,7 @@ class Guard:
         headers = _headers(scope["headers"])
         scope[REQUEST_ID] = new_request_id()
         scope[CALLER], scope[CLIENT] = "", ""
-        extra = [(name, scope[REQUEST_ID].encode()) for name in _id_headers(scope["path"])]
+        extra = id_headers(scope["path"], scope[REQUEST_ID])
         send = _with_headers(send, extra)
         origin = headers.get("origin")
         try:
@@ -118,7 +128,7 @@ class Guard:
         A wrong key counts against the address it comes from.
         """
         path: str = scope["path"]
-        if path in OPEN_PATHS:
+        if path in OPEN_PATHS or (path in PROBED and scope.get("method") == "HEAD"):
             return
         caller, unknown = None, None
         address = address_of(scope, self._proxies)
@@ -142,11 +152,6 @@ class Guard:
     def _daily(self, caller: Caller | None) -> int | None:
         key = None if caller is None else self._callers.key_of(caller.owner)
         return None if key is None else key.daily_tokens
-
-
-def _id_headers(path: str) -> tuple[bytes, ...]:
-    """The headers that carry a request's id."""
-    return (b"x-request-id", b"request-id") if path.startswith(f"{ANTHROPIC}/") else (b"x-request-id",)
 
 
 def _take_presented(scope: MutableMapping[str, Any], headers: Mapping[str, str]) -> str:

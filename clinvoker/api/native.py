@@ -30,6 +30,7 @@ from clinvoker.api.operation import NDJSON, SSE, TURN, Entries, Operation, Param
 from clinvoker.api.requests import check_text, decode
 from clinvoker.backends.choice import Backend
 from clinvoker.backends.probe import would_launch
+from clinvoker.chat.structured import check_schema
 from clinvoker.config.settings import Model, Tag
 from clinvoker.errors import Body, type_of
 from clinvoker.follower import Follower
@@ -145,6 +146,8 @@ def to_call(asked: PromptRequest) -> PromptCall:
     """What a request asks for. Raises `Refusal` naming the field at fault."""
     check_text(asked.prompt, "prompt")
     check_text(asked.system_prompt, "system_prompt")
+    if asked.schema is not None:
+        check_schema(asked.schema, "schema")
     options = Options(
         workdir=asked.workdir,
         model=asked.model,

@@ -9,6 +9,9 @@ from actors.errors import Code, Refusal
 
 T = TypeVar("T")
 
+DIGITS = 16
+"""Of a number in a parameter."""
+
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _FIELD = re.compile(r"(?:field|required field) `([^`]+)`")
@@ -30,6 +33,14 @@ def decode(body: bytes, kind: type[T]) -> T:
         raise Refusal(Code.INVALID_REQUEST, "the body is not valid UTF-8") from None
     except RecursionError:
         raise Refusal(Code.INVALID_REQUEST, "the body is nested too deeply") from None
+
+
+def whole_number(text: str, param: str, least: int, most: int) -> int:
+    """Return the number that a parameter is, in plain digits. Raises `Refusal`: Python itself refuses thousands of them."""
+    if text.isascii() and text.isdecimal() and len(text) <= DIGITS and least <= int(text) <= most:
+        return int(text)
+    message = f"{param} must be a whole number from {least} to {most}"
+    raise Refusal(Code.INVALID_REQUEST, message, param=param)
 
 
 def explain(message: str) -> tuple[str, str | None]:

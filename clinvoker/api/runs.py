@@ -15,17 +15,17 @@ from actors.run import Answer, Identify, Look
 from clinvoker.api import frames
 from clinvoker.api.exchange import body, caller, reply, stream
 from clinvoker.api.operation import NDJSON, SCHEMAS, SSE, Operation, Parameter
-from clinvoker.api.requests import decode
+from clinvoker.api.requests import decode, whole_number
 from clinvoker.errors import typed
 from clinvoker.http.stream import current_request_stack
 from clinvoker.service import Service
 from clinvoker.store import RunRecord
 
 Word = Annotated[str, Meta(max_length=256)]
-DIGITS = 15
-"""Of the number of an event: beyond any run."""
+MOST_SEQ = 10**15 - 1
+"""Number of an event, beyond any run."""
 
-Seq = Annotated[int, Meta(ge=0, lt=10**DIGITS)]
+Seq = Annotated[int, Meta(ge=0, le=MOST_SEQ)]
 Outcome = Annotated[
     Raw, Meta(extra_json_schema={"oneOf": [{"$ref": SCHEMAS + name} for name in ("Complete", "Failed")]})
 ]
@@ -112,14 +112,8 @@ def register(app: QuartTrio, service: Service) -> None:
 def _after() -> int:
     """The number of the last event that the reader has: `?after=`, else the header an SSE client sends by itself."""
     told = {"after": request.args.get("after"), "Last-Event-ID": request.headers.get("last-event-id")}
-    numbers = [_number(param, text) for param, text in told.items() if text is not None]
+    numbers = [whole_number(text, param, 0, MOST_SEQ) for param, text in told.items() if text is not None]
     return numbers[0] if numbers else 0
-
-
-def _number(param: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
-        raise Refusal(Code.INVALID_REQUEST, f"{param} must be the number of an event", param=param)
-    return int(text)
 
 
 async def _describe(service: Service, run_id: str) -> RunInfo:

@@ -10,16 +10,13 @@ from actors.errors import Code, Refusal
 from actors.messages import Usage
 from clinvoker.api.exchange import body, caller, reply
 from clinvoker.api.operation import Operation, Parameter
-from clinvoker.api.requests import decode
+from clinvoker.api.requests import decode, whole_number
 from clinvoker.config.settings import Line, Tag
 from clinvoker.service import Service
 from clinvoker.store import EditSession, SessionFilter, SessionRecord, SessionStatus, TurnRecord
 
 MOST = 1000
 """Sessions on one page."""
-
-DIGITS = 16
-"""Of a number; Python itself refuses to read one of thousands."""
 
 
 class SessionInfo(Struct, frozen=True):
@@ -151,18 +148,9 @@ def _filter() -> SessionFilter:
         status=status or "",
         tag=request.args.get("tag", ""),
         q=request.args.get("q", ""),
-        limit=_number("limit", 50, MOST),
-        offset=_number("offset", 0, 2**31),
+        limit=whole_number(request.args.get("limit", "50"), "limit", 0, MOST),
+        offset=whole_number(request.args.get("offset", "0"), "offset", 0, 2**31),
     )
-
-
-def _number(name: str, default: int, most: int) -> int:
-    text = request.args.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS and int(text) <= most):
-        raise Refusal(Code.INVALID_REQUEST, f"{name} must be a number of at most {most}", param=name)
-    return int(text)
 
 
 def _info(record: SessionRecord) -> SessionInfo:

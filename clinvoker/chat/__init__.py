@@ -3,6 +3,7 @@
 conversation  a chat in one shape, whatever dialect it came in
 models        from a model's name to a backend
 asked         one turn as either dialect asks for it, and what that makes of the caller's headers
+blame         which of the caller's headers a refusal is of
 sources       the ids by which clients name their conversations
 session       what a session was begun with, and a request cannot have otherwise
 lineage       which session has had exactly this conversation so far

@@ -44,6 +44,14 @@ def make_chat(system: Iterable[str], messages: Sequence[Said], param: str = "mes
     return Chat("\n\n".join(text for text in system if text), tuple(said[:-1]), said[-1])
 
 
+def later(text: str) -> Said:
+    """What the system says in the middle of a chat: it stands where it was said, in words of the user's side.
+
+    Were it moved to the system prompt, the chat would be another one, and told to another session.
+    """
+    return Said("user", f"<system>\n{text}\n</system>" if text else "")
+
+
 def exchanges(history: Sequence[Said]) -> list[tuple[str, str]]:
     """The history as pairs of prompt and answer, for an agent that is told it."""
     pairs: list[tuple[str, str]] = []

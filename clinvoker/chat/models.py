@@ -1,4 +1,7 @@
-"""From a model's name to a backend: `claude`, `claude/<model>`, or a name that a backend claims by its patterns."""
+"""From a model's name to a backend: `claude`, `claude/<model>`, or a name that a backend claims by its patterns.
+
+`claude-via-<backend>`, with a model or without, means the same as what comes after the prefix.
+"""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -10,6 +13,9 @@ from actors.errors import Code, Refusal
 from clinvoker.backends.choice import Backend
 from clinvoker.config.settings import Model
 
+VIA = "claude-via-"
+"""For clients that take only names that begin so; no pattern of a backend's claims such a name."""
+
 
 class Choice(Struct, frozen=True):
     """A backend, and the model it is to use; empty for its own choice."""
@@ -20,13 +26,14 @@ class Choice(Struct, frozen=True):
 
 def resolve(backends: Mapping[str, Backend], name: str) -> Choice:
     """Return whose model that is. Raises `Refusal`: a name that is nobody's never falls to somebody."""
-    if name in backends:
-        return Choice(name, "")
-    backend, slash, model = name.partition("/")
+    real = name if name in backends else name.removeprefix(VIA)
+    if real in backends:
+        return Choice(real, "")
+    backend, slash, model = real.partition("/")
     if slash and model and backend in backends:
         return Choice(backend, _valid(model))
     for each, found in backends.items():
-        if any(fnmatchcase(name, pattern) for pattern in found.settings.models):
+        if real == name and any(fnmatchcase(name, pattern) for pattern in found.settings.models):
             return Choice(each, _valid(name))
     message = f"the model {name!r} does not exist; there are: {', '.join(listed(backends))}"
     raise Refusal(Code.MODEL_NOT_FOUND, message, param="model")

@@ -9,6 +9,7 @@ from actors.errors import Code, Refusal
 from actors.messages import Complete
 from clinvoker.chat.aside import is_aside, put_aside
 from clinvoker.chat.asked import Asked, flight_of, line_of, may_be_again, next_call, opening_call
+from clinvoker.chat.blame import as_sent
 from clinvoker.chat.checked import CheckedRun
 from clinvoker.chat.conversation import Said
 from clinvoker.chat.flights import Flights
@@ -40,9 +41,11 @@ class Chats:
         That may take long, where others have all places: after `PATIENCE` seconds it returns all the same. Close what is returned when the request is over: `current_request_stack().callback(reply.close)`. Raises
         `Refusal` for a turn that did not begin.
         """
+        wishes = asked.wishes
         if is_aside(asked):
             asked = put_aside(asked, self.can(asked))
-        run = await self._join(asked)
+        with as_sent(wishes):
+            run = await self._join(asked)
         if asked.schema is None or self.can(asked).schema:
             return run
         return CheckedRun(self, asked, run, asked.schema)

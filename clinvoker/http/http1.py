@@ -18,7 +18,7 @@ from clinvoker.http.exchange import Exchange
 from clinvoker.http.inbox import Inbox
 from clinvoker.http.refusal import Refusal, Scope, answer_bytes
 from clinvoker.http.shared import Shared
-from clinvoker.http.vet import is_websocket, malformed, too_large, trailed, vet, vet_raw
+from clinvoker.http.vet import is_websocket, malformed, too_large, trailed, understood, vet, vet_raw
 from clinvoker.http.websocket import BoundedWebsocket
 from clinvoker.http.wire import Wire
 
@@ -99,6 +99,8 @@ class Http1(H11Protocol):
         """Close, with a 408 where a request was begun."""
         begun = self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._http.trailing_data[0])
         if begun:
+            if not self._asked:
+                self._asked = understood(self._http.trailing_data[0])
             await self.refuse(Refusal(408, "request_timeout", "the request did not arrive in time"))
         else:
             await self.send(Closed())
@@ -123,6 +125,7 @@ class Http1(H11Protocol):
         """Wait for the next request, or take it up if it is here already."""
         self._enter(Phase.IDLE, self._limits.keep_alive_s)
         self._exchange = None
+        self._asked = {}
         if self._held:
             self._held = 0
             self._wire.wake()
@@ -190,6 +193,8 @@ class Http1(H11Protocol):
             try:
                 event = self.connection.next_event()
             except h11.RemoteProtocolError as error:
+                if not self._asked:
+                    self._asked = understood(head)
                 await self.refuse(malformed(error.error_status_hint))
                 return
             if isinstance(event, h11.Data):
@@ -211,6 +216,13 @@ class Http1(H11Protocol):
     def _vet_shape(self, event: object, buffered: bytes) -> Refusal | None:
         """Return why what h11 took must not pass; `buffered` is all it had, a request's head first."""
         if isinstance(event, h11.Request):
+            path, _, query = event.target.partition(b"?")
+            self._asked = {
+                "method": event.method.decode("ascii"),
+                "path": path.decode("ascii"),
+                "query_string": query,
+                "headers": list(event.headers),
+            }
             return vet_raw(buffered[: len(buffered) - len(self._http.trailing_data[0])])
         if isinstance(event, h11.EndOfMessage) and list(event.headers):
             return trailed()
@@ -235,13 +247,6 @@ class Http1(H11Protocol):
         return self._phase is not Phase.ANSWER
 
     async def _begin(self, request: h11.Request) -> None:
-        path, _, query = request.target.partition(b"?")
-        self._asked = {
-            "method": request.method.decode("ascii"),
-            "path": path.decode("ascii"),
-            "query_string": query,
-            "headers": list(request.headers),
-        }
         self._exchange = None
         self._body_bytes = 0
         target = vet(request, self._limits)

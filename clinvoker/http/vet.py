@@ -1,6 +1,7 @@
 """Which request heads are refused before anything acts on them (platform.md rows 1 and 10). Pure functions."""
 
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import h11
@@ -22,6 +23,8 @@ _FOLDED = re.compile(rb"\n[ \t]")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LENGTH = re.compile(rb"\ncontent-length:([^\r]*)", re.IGNORECASE)
 
+_PATH = re.compile(rb"[A-Z]+ (/[^ ?\r\n]*)")
+
 _MALFORMED = {
     431: Refusal(431, "headers_too_large", "the request head is too large"),
     501: Refusal(501, "not_implemented", "this transfer coding is not supported"),
@@ -40,6 +43,12 @@ def vet_raw(head: bytes) -> Refusal | None:
     if len(lengths) > 1 or any(b"," in length for length in lengths):
         return _bad("there is more than one Content-Length")
     return None
+
+
+def understood(head: bytes) -> dict[str, Any]:
+    """Return what an unfinished or malformed head says of the path: whose dialect the refusal is to be in."""
+    found = _PATH.match(head)
+    return {"path": found[1].decode("ascii", "replace")} if found else {}
 
 
 def vet(request: h11.Request, limits: Limits) -> bytes | Refusal:

@@ -96,6 +96,22 @@ def test_a_document_of_plain_text_is_told():
     )
 
 
+FOUND = {
+    "type": "search_result",
+    "source": "https://example.com/a",
+    "title": "A page",
+    "content": [text("one"), text("two")],
+    "citations": {"enabled": True},
+}
+
+
+def test_a_search_result_is_told_as_text_also_in_a_tools_result():
+    told = "<search_result>\nhttps://example.com/a\nA page\none\ntwo\n</search_result>"
+    assert read_chat(asked(user(FOUND, text("sum up")))).newest.text == f"{told}\n\nsum up"
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [FOUND]}
+    assert read_chat(asked(user(result))).newest.text == f"[tool_result 1]\n{told}"
+
+
 def document(**source):
     return {"type": "document", "source": source}
 
@@ -124,6 +140,12 @@ REFUSED = [
         {"type": "tool_result", "content": [image(type="url")]},
         ".content[0].source",
     ),
+    (
+        "a result within a result",
+        {"type": "tool_result", "content": [{"type": "tool_result", "content": "a"}]},
+        ".content[0]",
+    ),
+    ("a picture in a search result", {"type": "search_result", "content": [PICTURE]}, ".content[0]"),
     ("a result of no shape", {"type": "tool_result", "content": 7}, ".content"),
 ]
 
@@ -232,8 +254,32 @@ def test_tokens_grow_with_all_that_is_sent():
         counted([{"type": "tool_use", "id": "1", "name": "n", "input": {"a": "b" * 40}}]),
         counted([{"type": "tool_result", "tool_use_id": "1", "content": [text("b" * 40)]}]),
         counted([document(type="text", data="b" * 40)]),
+        counted([FOUND]),
+        counted([{"type": "hologram", "content": "b" * 40}]),
     ):
         assert more > least
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "hologram", "source": ["a"], "text": None, "id": 7},
+        {"type": "search_result", "source": "https://example.com/a", "content": [[["a"]]]},
+        {"type": None},
+        {"text": 5},
+        {"type": "image", "source": "x"},
+        {"type": "tool_result", "content": {"a": {"b": 1}}},
+        {"type": "tool_result", "content": msgspec.json.decode("[" * 400 + "]" * 400)},
+    ],
+)
+def test_a_block_that_nobody_knows_can_be_counted(block):
+    assert counted([block]) >= 1
+
+
+def test_what_is_counted_beforehand_is_what_the_message_counts():
+    blocks = [text("a" * 99), PICTURE, FOUND, document(type="text", data="b" * 400)]
+    request = asked(user(*blocks), system="be brief")
+    assert estimate(request) == counted(blocks, system="be brief")
 
 
 def test_a_picture_counts_as_one_however_many_bytes_it_has():

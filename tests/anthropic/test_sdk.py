@@ -229,6 +229,14 @@ def test_an_alias_for_claude_code_is_the_agent_behind_it(ask):
     assert ask("hi", model="claude-via-echo").content[0].text == "hi"
 
 
+@pytest.mark.parametrize("name", ["claude-via-nope", "claude-via-", "claude-via-opencode/some"])
+def test_an_alias_of_no_agent_never_falls_to_claude(ask, sdk, name):
+    with pytest.raises(anthropic.NotFoundError, match="does not exist"):
+        ask("hi", model=name)
+    with pytest.raises(anthropic.NotFoundError):
+        sdk.models.retrieve(name)
+
+
 def test_an_agent_that_does_not_satisfy_the_schema_fails_once(base):
     wanted = {"format": {"type": "json_schema", "schema": SCHEMA}}
     with anthropic.Anthropic(base_url=base, api_key=KEY) as sdk:

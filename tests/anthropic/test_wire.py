@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import trio
 
 from tests.anthropic.conftest import KEY
+from tests.http.support import read_to_end
 
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
 MESSAGES = "/anthropic/v1/messages"
@@ -60,6 +62,29 @@ async def test_somebody_who_only_looks_is_answered(client, path):
         assert answer.status == 200
 
 
+@pytest.mark.parametrize(
+    ("status", "path", "headers"),
+    [
+        (413, MESSAGES, {"content-length": "99999999"}),
+        (414, f"{MESSAGES}?{'a' * 9000}", {}),
+        (431, MESSAGES, {"x-large": "a" * 40_000}),
+        (400, MESSAGES, {"transfer-encoding": "chunked", "content-length": "1"}),
+        (413, "/anthropic", {"content-length": "99999999"}),
+    ],
+)
+async def test_what_never_reaches_a_route_is_refused_in_anthropics_words_too(client, status, path, headers):
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    with trio.fail_after(5):
+        async with await trio.open_tcp_stream("127.0.0.1", client.port) as stream:
+            await stream.send_all(f"POST {path} HTTP/1.1\r\nhost: localhost\r\n{fields}\r\n".encode())
+            head, _, answer = (await read_to_end(stream)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    told = json.loads(answer)
+    assert told["type"] == "error"
+    number = told["request_id"].encode()
+    assert {b"x-request-id: " + number, b"request-id: " + number} <= set(head.split(b"\r\n"))
+
+
 async def test_every_error_is_in_anthropics_words(client):
     for method, path, what, status, kind in (
         ("GET", "/anthropic/v1/nowhere", None, 404, "not_found_error"),
@@ -72,6 +97,16 @@ async def test_every_error_is_in_anthropics_words(client):
         assert answer.json["type"] == "error"
         assert answer.json["error"]["type"] == kind
         assert answer.json["request_id"] == answer.headers["request-id"]
+
+
+@pytest.mark.parametrize("path", [MESSAGES, f"{MESSAGES}/count_tokens"])
+@pytest.mark.parametrize(
+    "value", [b"1e999", b"9" * 5000, b'{"a": [1e999]}'], ids=["float", "integer", "within"]
+)
+async def test_an_unknown_field_may_hold_whatever_json_can(client, path, value):
+    known = json.dumps(body("hello", model="echo")).encode().removesuffix(b"}")
+    answer = await client.call("POST", path, known + b', "zz": ' + value + b"}", headers=HEADERS)
+    assert answer.status == 200, answer
 
 
 async def test_a_session_that_the_client_names_goes_on(client):

@@ -51,6 +51,7 @@ def gated(tmp_path_factory):
         all={},
         echoing={"backends": ["echo"], "workdirs": [str(home / "mine")]},
         usual={"defaults": {"backend": "scripted", "workdir": str(home / "mine")}},
+        astray={"defaults": {"workdir": str(home / "nowhere")}},
         slow={"rate": 0.5, "burst": 2},
         single={"max_concurrent": 1},
         brief={"daily_tokens": 60},
@@ -76,13 +77,42 @@ async def test_a_key_is_refused_what_it_may_not_on_every_surface(gated):
     assert [(answer.status, error_of(answer)["param"]) for answer in asked] == [
         (403, "backend"),
         (403, "workdir"),
-        (403, "backend"),
+        (403, "model"),
     ]
     messages = [{"role": "user", "content": "x"}]
     answer = await ask(gated, "echoing", MESSAGES, model="scripted", max_tokens=9, messages=messages)
     assert (answer.status, answer.json["error"]["type"]) == (403, "permission_error")
     answer = await ask(gated, "echoing", prompt="hello", backend="echo", workdir=str(gated.home / "mine"))
     assert answer.json["output"] == "hello"
+
+
+@pytest.mark.parametrize("path", [CHAT, "/openai/v1/responses", MESSAGES])
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("x-clinvoker-workdir", "relative", 400),
+        ("x-clinvoker-workdir", "/absent/directory", 400),
+        ("x-clinvoker-workdir", "/usr", 403),
+        ("x-clinvoker-approval-mode", "perhaps", 400),
+        ("x-clinvoker-approval-mode", "auto", 403),
+        ("x-clinvoker-sandbox-mode", "none", 400),
+        ("x-clinvoker-sandbox-mode", "full", 403),
+        ("x-clinvoker-session", "ses_nobody", 404),
+    ],
+)
+async def test_a_header_at_fault_is_named_where_it_was_sent(gated, path, header, value, status):
+    said = [{"role": "user", "content": "x"}]
+    body = {"model": "echo", "max_tokens": 9, "input": "x", "messages": said}
+    answer = await ask(gated, "echoing", path, headers={header: value}, **body)
+    assert answer.status == status
+    assert answer.json["error"]["message"].startswith(f"{header}: ")
+    assert answer.json["error"].get("param", header) == header
+
+
+async def test_a_directory_that_the_key_names_is_not_a_headers_fault(gated):
+    said = [{"role": "user", "content": "x"}]
+    answer = await ask(gated, "astray", CHAT, model="echo", messages=said)
+    assert (answer.status, error_of(answer)["param"]) == (400, "workdir")
 
 
 async def test_what_a_request_leaves_out_its_key_says(gated):

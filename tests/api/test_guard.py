@@ -250,6 +250,21 @@ async def test_only_health_itself_is_open(path):
     assert (await ask(KEYED, path=path)).status == 401
 
 
+@pytest.mark.parametrize("path", ["/", "/anthropic", "/anthropic/"])
+async def test_a_probe_needs_no_key_and_is_only_a_head(path):
+    assert (await ask(KEYED, method="HEAD", path=path)).reached
+    for method in ("GET", "POST"):
+        assert (await ask(KEYED, method=method, path=path)).status == 401
+    assert (await ask(KEYED, {"host": "evil.example"}, method="HEAD", path=path)).status == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/unknown", "/anthropic/v1/models", "/api/v1/backends", "/openai/v1/models"]
+)
+async def test_no_other_head_is_open(path):
+    assert (await ask(KEYED, method="HEAD", path=path)).status == 401
+
+
 async def test_without_keys_everything_is_open():
     assert (await ask(OPEN)).reached
     assert (await ask(OPEN, {"x-api-key": "any"})).reached
@@ -304,6 +319,9 @@ async def test_the_daemon_asks_for_one_of_its_keys(keyed):
     for path in ("/metrics", "/api/v1/backends", "/unknown", "/api/v1/ws"):
         assert (await keyed.client.get(path)).status == 401
     assert (await keyed.client.get("/health")).status == 200
+    for path, status in (("/", 404), ("/anthropic", 200)):
+        answer = await keyed.client.call("HEAD", path)
+        assert (answer.status, answer.body) == (status, b"")
 
 
 @pytest.mark.daemon

@@ -6,6 +6,7 @@ import pytest
 
 from actors.errors import Code, Refusal
 from clinvoker.api.requests import decode, explain
+from clinvoker.chat.structured import MOST
 from tests.api.support import PROMPT, error_of, prompt
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -55,6 +56,9 @@ BAD_FIELDS = [
     ("images", [{**IMAGE, "url": "http://169.254.169.254/"}], "images[0].url"),
     ("schema", "object", "schema"),
     ("schema", [], "schema"),
+    ("schema", {"type": "zz"}, "schema"),
+    ("schema", {"$ref": "http://127.0.0.1:9/"}, "schema"),
+    ("schema", {"description": "x" * MOST}, "schema"),
     ("extra", "--verbose", "extra"),
     ("extra", [1], "extra[0]"),
     ("extra", ["--mcp-config=/tmp/evil.json"], "extra[0]"),
@@ -231,6 +235,30 @@ async def test_json_may_be_declared_as_http_allows(client, content_type):
     body = {"prompt": "hello", "backend": "echo"}
     answer = await client.call("POST", PROMPT, body, headers={"content-type": content_type})
     assert answer.json["output"] == "hello"
+
+
+NUMBERS = [
+    "/api/v1/sessions?limit=",
+    "/api/v1/sessions?offset=",
+    "/api/v1/runs/run_1/events?after=",
+    "/openai/v1/responses/resp_1?starting_after=",
+    "/anthropic/v1/models?limit=",
+]
+
+
+@pytest.mark.daemon
+@pytest.mark.parametrize("path", NUMBERS)
+@pytest.mark.parametrize(
+    "value",
+    ["9" * 5000, "%D9%A3", "-1", "1.0", "1e3", "0x1", "%201", "1_0", "%C2%B2"],
+    ids=lambda value: value[:6],
+)
+async def test_a_number_in_the_query_that_is_none_is_a_400_that_names_it(client, path, value):
+    answer = await client.get(path + value)
+    param = path.partition("?")[2].removesuffix("=")
+    assert answer.status == 400
+    assert answer.json["error"]["message"].startswith(param)
+    assert answer.json["error"].get("param", param) == param
 
 
 @pytest.mark.daemon

@@ -23,6 +23,9 @@ BACKENDS = {
         ("opus", Choice("claude", "opus")),
         ("gpt-7", Choice("codex", "gpt-7")),
         ("o3", Choice("codex", "o3")),
+        ("claude-via-codex", Choice("codex", "")),
+        ("claude-via-codex/gpt-7", Choice("codex", "gpt-7")),
+        ("claude-via-claude", Choice("claude", "")),
     ],
 )
 def test_a_name_leads_to_its_backend(name, choice):
@@ -30,7 +33,17 @@ def test_a_name_leads_to_its_backend(name, choice):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "gemini", "gemini/pro", "llama", "claude/", "/x", "claude/--flag", "CLAUDE"]
+    "name",
+    [
+        *("", "gemini", "gemini/pro", "llama", "claude/", "/x", "claude/--flag", "CLAUDE"),
+        *(
+            "claude-via-",
+            "claude-via-gemini",
+            "claude-via-gemini/pro",
+            "claude-via-codex/",
+            "claude-via-gpt-7",
+        ),
+    ],
 )
 def test_a_name_that_is_nobodys_never_falls_to_somebody(name):
     with pytest.raises(Refusal) as refused:

@@ -1,11 +1,22 @@
 """Answers that must satisfy a JSON Schema."""
 
+import time
+
 import pytest
 import trio
 
 from actors.errors import Code, Refusal
 from clinvoker.chat.comparing import fault_of
-from clinvoker.chat.structured import check_schema, json_of
+from clinvoker.chat.structured import MOST, check_schema, json_of
+
+
+def nested(levels):
+    """So many schemas within one another."""
+    schema = {}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
+
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
@@ -29,10 +40,43 @@ async def test_what_is_wrong_is_named(answer, fault):
     assert fault in (await fault_of(answer, NUMBER) or "")
 
 
-def test_what_is_no_schema_is_refused():
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ({"type": "nonsense"}, 'schema.type: "nonsense" is not'),
+        ({"properties": {"a": {"required": "b"}}}, 'schema.properties.a.required: "b" is not of type'),
+        ({"$schema": "http://json-schema.org/draft-07/schema#", "required": "b"}, "schema.required: "),
+        ({"$schema": "http://127.0.0.1:9/schema"}, "schema: its $schema is none that is known"),
+        (nested(300), "schema is nested too deeply"),
+        ({"description": "x" * MOST}, f"schema has more than {MOST} bytes"),
+    ],
+    ids=["type", "deeper", "an older draft", "an unknown draft", "depth", "size"],
+)
+def test_what_is_no_schema_is_refused(schema, fault):
     with pytest.raises(Refusal) as refused:
-        check_schema({"type": "nonsense"}, "response_format.json_schema.schema")
-    assert refused.value.param == "response_format.json_schema.schema"
+        check_schema(schema, "schema")
+    assert (refused.value.code, refused.value.param) == (Code.INVALID_REQUEST, "schema")
+    assert refused.value.message.startswith(fault)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {f"{number:x}": {} for number in range(MOST // 11)}},
+        {"anyOf": [{"type": "object", "properties": {"a": {"type": "string"}}}] * 4000},
+        {"allOf": [{}] * (MOST // 4)},
+    ],
+    ids=["properties", "alternatives", "nothings"],
+)
+def test_looking_at_a_schema_holds_nobody_up(schema):
+    began = time.thread_time()
+    check_schema(schema, "schema")
+    assert time.thread_time() - began < 0.1
+
+
+def test_what_only_looks_like_a_reference_elsewhere_is_none():
+    data = {"const": {"a,": 1, "$ref": 5}, "description": '{"$ref":"http://127.0.0.1:9/"}'}
+    check_schema({**data, "properties": {"$ref": {"type": "string"}}}, "schema")
 
 
 @pytest.mark.parametrize("keyword", ["$ref", "$dynamicRef", "$recursiveRef"])

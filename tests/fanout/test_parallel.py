@@ -112,6 +112,7 @@ async def test_it_runs_over_the_websocket_and_many_share_one(daemon):
         ("parallel", {"tasks": [{"prompt": "x"}], "more": 1}, "more"),
         ("chain", {"steps": []}, "steps"),
         ("chain", {"steps": [{"prompt": "x"}, {"prompt": "x", "workdir": "rel"}]}, "steps[1].workdir"),
+        ("chain", {"steps": [{"prompt": "x"}, {"prompt": "x", "schema": {"type": 1}}]}, "steps[1].schema"),
         ("chain", {"steps": [{"prompt": "{{previous}}"}]}, "steps[0].prompt"),
         ("chain", {"steps": [{"prompt": "x", "name": "a"}] * 2}, "steps[1].name"),
         ("chain", {"steps": [{"prompt": "x", "name": "a b"}]}, "steps[0].name"),

@@ -236,3 +236,53 @@ async def test_refusals_are_written_in_the_dialect_of_the_surface():
             get("/anthropic/v1/messages?x=1", "Content-Length: 99000000", method="POST")
         )
         assert answer.endswith(b"413 request_too_large /anthropic/v1/messages")
+
+
+BAD = {
+    "HEAD, a body too large": get("/anthropic/a?b", "Content-Length: 99999999", method="HEAD"),
+    "a body too large": get("/anthropic/a?b", "Content-Length: 99999999", method="POST"),
+    "a target too long": get(f"/anthropic/a?{'b' * 9000}"),
+    "a head too large": get("/anthropic/a?b", f"X-Large: {'b' * 40_000}"),
+    "a bare LF": get("/anthropic/a?b", "X: y\nZ: z"),
+    "HEAD, a bare LF": get("/anthropic/a?b", "X: y\nZ: z", method="HEAD"),
+    "no header field": get("/anthropic/a?b", "no field"),
+    "HEAD, no header field": get("/anthropic/a?b", "no field", method="HEAD"),
+    "two bodies": get("/anthropic/a?b", "Content-Length: 1", "Transfer-Encoding: chunked", method="POST"),
+    "a head that does not end": get("/anthropic/a?b")[:-2],
+}
+
+
+@pytest.mark.parametrize(
+    "before", [b"", get("/hello"), get("/hello", method="HEAD")], ids=["", "get", "head"]
+)
+async def test_every_refusal_knows_the_path_that_was_asked_and_none_that_was_asked_before(before):
+    paths = []
+
+    def render(status, code, message, scope):
+        paths.append(scope.get("path"))
+        return b"in words", [(b"content-type", b"text/plain")]
+
+    app, _ = make_app()
+    async with serving(app, render, header_time_s=0.2) as server:
+        for name, bad in BAD.items():
+            async with await server.connect() as client:
+                if before:
+                    await client.send_all(before)
+                    assert await client.receive_some()
+                await client.send_all(bad)
+                told = await read_to_end(client)
+            assert told.endswith(b"in words") or name.startswith("HEAD"), name
+    assert paths == ["/anthropic/a"] * len(BAD)
+
+
+async def test_a_refusal_of_what_is_no_request_is_not_in_the_dialect_of_the_one_before():
+    paths = []
+
+    def render(status, code, message, scope):
+        paths.append(scope.get("path"))
+        return b"in words", []
+
+    app, _ = make_app()
+    async with serving(app, render) as server:
+        assert (await server.ask(get("/hello") + b"\x16\x03\r\n\r\n")).endswith(b"in words")
+    assert paths == [None]

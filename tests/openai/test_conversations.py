@@ -31,6 +31,20 @@ async def test_the_next_message_alone_goes_to_the_same_session(scene):
     assert await turn(scene, "one", first, "two", "two\n", "three") == ("three", session)
 
 
+@pytest.mark.parametrize("role", ["system", "developer"])
+async def test_what_the_system_says_later_stands_where_it_was_said_and_the_chat_goes_on(scene, role):
+    first, session = await turn(scene, f"begun {role}")
+    messages = [*ask(f"begun {role}", first), {"role": role, "content": "be brief"}, *ask("two")]
+    answer = await post(scene, messages)
+    told = answer.json["choices"][0]["message"]["content"]
+    assert told == "<system>\nbe brief\n</system>\n\ntwo"
+    assert answer.headers["x-clinvoker-session"] == session
+    messages += [{"role": "assistant", "content": told}, *ask("three")]
+    answer = await post(scene, messages)
+    assert answer.json["choices"][0]["message"]["content"] == "three"
+    assert answer.headers["x-clinvoker-session"] == session
+
+
 async def test_a_streamed_answer_counts_as_well(scene):
     async with scene.client.open(
         "POST", CHAT, {"model": "scripted", "messages": ask("streamed"), "stream": True}

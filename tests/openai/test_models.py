@@ -13,12 +13,12 @@ def test_the_list_has_every_backend(scene):
     assert all(isinstance(model.created, int) for model in models)
 
 
-@pytest.mark.parametrize("name", ["echo", "echo/some-model", "script-7"])
+@pytest.mark.parametrize("name", ["echo", "echo/some-model", "script-7", "claude-via-echo"])
 def test_one_that_can_be_asked_can_be_looked_up(scene, name):
     assert scene.sdk.models.retrieve(name).id == name
 
 
-@pytest.mark.parametrize("name", ["nobody", "nobody/echo"])
+@pytest.mark.parametrize("name", ["nobody", "nobody/echo", "claude-via-nobody", "claude-via-"])
 def test_one_that_is_nobodys_is_not_found(scene, name):
     with pytest.raises(openai.NotFoundError) as refused:
         scene.sdk.models.retrieve(name)
@@ -39,3 +39,4 @@ def test_a_name_that_a_backend_claims_goes_to_it(scene):
     with pytest.raises(openai.BadRequestError, match="model"):  # that agent has no choice of models
         scene.chat(model="script-7", messages=ask("hello"))
     assert content(scene.chat(model="scripted", messages=ask("hello"))) == "hello"
+    assert content(scene.chat(model="claude-via-scripted", messages=ask("hello"))) == "hello"

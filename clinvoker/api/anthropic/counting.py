@@ -4,7 +4,15 @@ from typing import Any, cast
 
 import msgspec
 
-from clinvoker.api.anthropic.request import Block, Content, CountRequest, MessagesRequest
+from clinvoker.api.anthropic.request import (
+    AnyBlock,
+    AnyContent,
+    Block,
+    Content,
+    CountRequest,
+    MessagesRequest,
+    Source,
+)
 from clinvoker.chat import tokens
 
 IMAGE = 1500
@@ -23,32 +31,40 @@ def estimate(asked: CountRequest | MessagesRequest) -> int:
     return max(1, count)
 
 
-def _content(content: Content) -> int:
+def _content(content: Content | AnyContent) -> int:
     if isinstance(content, str):
         return tokens.estimate(content)
     return sum(_block(block) for block in content)
 
 
-def _block(block: Block) -> int:
-    count = tokens.estimate(block.text)
+def _block(block: Block | AnyBlock) -> int:
     if block.type == "image":
-        return count + IMAGE
-    if block.source is not None:  # a document
-        count += tokens.estimate(block.source.data)
-    if block.input is not None:
-        count += _json(block.input)
-    return count + _result(block.content)
+        return IMAGE
+    told = (block.text, block.title, block.source, block.input)
+    return sum(_value(value) for value in told) + _result(block.content)
 
 
 def _result(content: Any) -> int:  # noqa: ANN401 - a tool's result, a text or blocks
-    if content is None:
-        return 0
-    if isinstance(content, list):
-        return sum(_result(part) for part in cast("list[Any]", content))
-    if isinstance(content, dict):
-        block = cast("dict[str, Any]", content)
-        return IMAGE if block.get("type") == "image" else _json(block)
-    return _json(content)
+    if not isinstance(content, list):
+        return _value(content)
+    return sum(
+        IMAGE
+        if isinstance(part, dict) and cast("dict[str, Any]", part).get("type") == "image"
+        else _value(part)
+        for part in cast("list[Any]", content)
+    )
+
+
+def _value(value: Any) -> int:  # noqa: ANN401 - whatever a block has
+    match value:
+        case None:
+            return 0
+        case str():
+            return tokens.estimate(value)
+        case Source(data=data) | {"data": str(data)}:
+            return tokens.estimate(data)
+        case _:
+            return _json(value)
 
 
 def _json(value: object) -> int:

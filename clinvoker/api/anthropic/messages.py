@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any
 
 import msgspec
 from quart import Response, request
@@ -11,7 +10,6 @@ from quart import Response, request
 from actors.errors import Code, Refusal
 from actors.messages import Failed
 from actors.run import new_id
-from clinvoker.api.anthropic import models
 from clinvoker.api.anthropic.counting import estimate
 from clinvoker.api.anthropic.events import Broken, Message
 from clinvoker.api.anthropic.reading import read_chat, read_schema, read_tools
@@ -22,6 +20,7 @@ from clinvoker.api.requests import decode
 from clinvoker.backends.choice import Backend
 from clinvoker.chat.asked import Asked, attempt_of, wishes_of
 from clinvoker.chat.flights import Attempt
+from clinvoker.chat.models import resolve
 from clinvoker.chat.reading import Reply
 from clinvoker.chat.sources import source_of
 from clinvoker.chat.turn import Chats
@@ -76,7 +75,7 @@ async def answer(chats: Chats) -> Response:
 def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -> Asked:
     """What a request asks for. Raises `Refusal` naming the field at fault."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    choice = models.resolve(backends, asked.model)
+    choice = resolve(backends, asked.model)
     named = {
         "metadata": asked.metadata,
         "session_id": asked.session_id,
@@ -108,9 +107,12 @@ def _attempt(headers: Mapping[str, str], asked: MessagesRequest) -> Attempt:
 
 def _hash(raw: bytes) -> bytes:
     """What is equal when a request is sent again: Claude Code does, without the stream, when a stream broke off."""
-    fields = decode(raw, dict[str, Any])  # the typed decode let pass what it did not look at
+    fields = decode(raw, dict[str, msgspec.Raw])  # nothing is read in them: unknown ones may hold any JSON
     fields.pop("stream", None)
-    return hashlib.sha256(b"anthropic" + msgspec.json.encode(fields)).digest()
+    digest = hashlib.sha256(b"anthropic")
+    for name, value in fields.items():
+        digest.update(msgspec.json.encode(name) + bytes(value))
+    return digest.digest()
 
 
 def _shows_thinking(asked: MessagesRequest) -> bool:

@@ -13,9 +13,7 @@ from msgspec import Struct
 from actors.errors import Code, Refusal
 from clinvoker.backends.choice import Backend
 from clinvoker.chat import models
-from clinvoker.chat.models import Choice
-
-VIA = "claude-via-"
+from clinvoker.chat.models import VIA
 
 _SHOWN = re.compile("claude|anthropic")
 """The names that Claude Code shows, whichever agent they stand for."""
@@ -42,15 +40,9 @@ class ModelList(Struct, frozen=True):
     last_id: str | None
 
 
-def resolve(backends: Mapping[str, Backend], name: str) -> Choice:
-    """Return whose model that is. Raises `Refusal`."""
-    real = name.removeprefix(VIA)
-    return models.resolve(backends, real if real.partition("/")[0] in backends else name)
-
-
 def info(backends: Mapping[str, Backend], name: str) -> ModelInfo:
     """Return the model of that name. Raises `Refusal`."""
-    choice = resolve(backends, name)
+    choice = models.resolve(backends, name)
     title = backends[choice.backend].settings.title or choice.backend
     return ModelInfo(name, f"{title}: {choice.model}" if choice.model else title)
 

@@ -1,7 +1,5 @@
 """From a request of the Messages API to a chat: what of its blocks an agent is told, and what is refused by name."""
 
-from base64 import b64encode
-from binascii import Error, a2b_base64
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,12 +10,14 @@ from actors.errors import Code, Refusal
 from actors.messages import Image, Tool, ToolAnswer
 from clinvoker.api.anthropic.request import Block, Content, MessagesRequest, OutputFormat, Source, ToolChoice
 from clinvoker.api.anthropic.request import Tool as ClientTool
+from clinvoker.api.pictures import picture
 from clinvoker.api.requests import check_text
-from clinvoker.chat.conversation import Chat, Role, Said, beside, make_chat
+from clinvoker.chat.conversation import Chat, Role, Said, beside, later, make_chat
 from clinvoker.chat.structured import check_schema
-from clinvoker.chat.tools import Offered, offered
+from clinvoker.chat.tools import NO_INPUT, Named, Offered, offered
 
-PICTURES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_OF_A_RESULT = frozenset({"text", "image", "document", "search_result"})
+"""What a tool's result is made of; the API knows no other parts."""
 
 _UNTOLD = frozenset({"thinking", "redacted_thinking"})
 """The agent knows itself what it thought."""
@@ -48,7 +48,7 @@ def read_chat(asked: MessagesRequest) -> Chat:
         if message.role == "system" and not said:
             system.append(_text_of(message.content, place))
         elif message.role == "system":
-            said.append(Said("user", f"<system>\n{_text_of(message.content, place)}\n</system>"))
+            said.append(later(_text_of(message.content, place)))
         else:
             said.append(_tell(message.content, place).as_said(message.role))
     return make_chat(system, said)
@@ -69,7 +69,7 @@ def read_tools(asked: MessagesRequest) -> Offered:
     """
     choice = asked.tool_choice or ToolChoice()
     tools = [
-        (f"tools[{index}].name", Tool(tool.name, _described(tool), _input_of(tool, index)))
+        _named(tool, f"tools[{index}]")
         for index, tool in enumerate(asked.tools or ())
         if tool.type in {None, "custom"}
     ]
@@ -88,16 +88,14 @@ def read_tools(asked: MessagesRequest) -> Offered:
             raise Refusal(Code.INVALID_REQUEST, message, param="tool_choice")
 
 
-def _described(tool: ClientTool) -> str:
-    return tool.description if isinstance(tool.description, str) else ""
-
-
-def _input_of(tool: ClientTool, index: int) -> dict[str, Any]:
-    where = f"tools[{index}].input_schema"
+def _named(tool: ClientTool, place: str) -> Named:
+    where = f"{place}.input_schema"
     try:
-        return msgspec.convert(tool.input_schema, dict[str, Any])
+        schema = msgspec.convert(tool.input_schema, dict[str, Any])
     except msgspec.ValidationError:
         raise Refusal(Code.INVALID_REQUEST, f"{where} must be a JSON Schema", param=where) from None
+    described = tool.description if isinstance(tool.description, str) else ""
+    return Named(Tool(tool.name, described, schema or NO_INPUT), f"{place}.name", where)
 
 
 def _schema(wanted: OutputFormat, param: str) -> dict[str, object]:
@@ -129,9 +127,9 @@ def _tell(content: Content, place: str) -> _Told:
     for index, block in enumerate(content):
         where = f"{place}[{index}]"
         if block.type == "image":
-            picture = _picture(block.source, where)
-            told.images.append(picture)
-            told.beside_images.append(picture)
+            shown = _picture(block.source, where)
+            told.images.append(shown)
+            told.beside_images.append(shown)
         elif block.type == "tool_result":
             result = _result(block, where)
             told.texts.append(
@@ -160,10 +158,12 @@ def _texts(block: Block, where: str) -> Iterator[str]:
                 yield block.text
         case "tool_use" | "server_tool_use" | "mcp_tool_use":
             yield _labelled(f"tool_use {block.name}", block.id, [msgspec.json.encode(block.input).decode()])
-        case "document" if block.source is not None and block.source.type == "text":
+        case "document" if isinstance(block.source, Source) and block.source.type == "text":
             yield f"<document>\n{block.source.data}\n</document>"
         case "document":
             raise _untellable(where, "a document that is no plain text")
+        case "search_result":
+            yield _found(block, where)
         case kind if kind in _UNTOLD:
             pass
         case kind if kind.endswith("_tool_result"):
@@ -172,30 +172,36 @@ def _texts(block: Block, where: str) -> Iterator[str]:
             raise _untellable(where, f"a block of type {kind!r}")
 
 
+def _found(block: Block, where: str) -> str:
+    """A search result: where it is from, what it is called, and its texts."""
+    parts = _parts(block, where, of=frozenset({"text"}))
+    named = (part for part in (block.source, block.title) if isinstance(part, str))
+    return "\n".join(("<search_result>", *named, *_tell(parts, f"{where}.content").texts, "</search_result>"))
+
+
 def _result(block: Block, where: str) -> _Told:
     """What a tool of the caller's gave."""
+    return _tell(_parts(block, where, of=_OF_A_RESULT), f"{where}.content")
+
+
+def _parts(block: Block, where: str, *, of: frozenset[str]) -> Content:
+    """The content of a block, whose parts may be of these types alone: none has parts that have parts for ever."""
     place = f"{where}.content"
-    if block.content is None:
-        return _Told([], [], [], [], [])
     try:
-        return _tell(msgspec.convert(block.content, Content), place)
+        parts = msgspec.convert("" if block.content is None else block.content, Content)
     except msgspec.ValidationError as error:
         raise Refusal(Code.INVALID_REQUEST, f"{place}: {error}", param=place) from None
+    for index, part in enumerate(parts):
+        if isinstance(part, Block) and part.type not in of:
+            raise _untellable(f"{place}[{index}]", f"a {part.type!r} within a {block.type!r}")
+    return parts
 
 
-def _picture(source: Source | None, where: str) -> Image:
+def _picture(source: Source | str | None, where: str) -> Image:
     place = f"{where}.source"
-    if source is None or source.type != "base64":
+    if not isinstance(source, Source) or source.type != "base64":
         raise _untellable(place, "a picture that is not in the request itself (base64)")
-    if source.media_type not in PICTURES:
-        raise _untellable(f"{place}.media_type", f"a picture of type {source.media_type!r}")
-    try:
-        data = a2b_base64(source.data)
-    except Error:
-        data = b""
-    if not data:
-        raise Refusal(Code.INVALID_REQUEST, f"{place}.data: not base64", param=f"{place}.data")
-    return Image(source.media_type, b64encode(data).decode())
+    return picture(source.media_type, source.data, f"{place}.media_type", f"{place}.data")
 
 
 def _labelled(kind: str, name: str, texts: list[str], *, failed: bool | None = False) -> str:

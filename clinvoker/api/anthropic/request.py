@@ -25,7 +25,9 @@ class Block(Struct, frozen=True):
 
     type: str
     text: str = ""
-    source: Source | None = None
+    source: Source | str | None = None
+    """Of a `search_result`, its name."""
+    title: Any = None
     id: str = ""
     name: str = ""
     input: Any = None
@@ -81,12 +83,33 @@ class ThinkingConfig(Struct, frozen=True):
     display: str | None = None
 
 
+class AnyBlock(Struct, frozen=True):
+    """A content block of which nothing is known: what it weighs can be told all the same."""
+
+    type: Any = None
+    text: Any = None
+    source: Any = None
+    title: Any = None
+    input: Any = None
+    content: Any = None
+
+
+AnyContent = str | list[AnyBlock]
+
+
+class Counted(Struct, frozen=True):
+    """A message whose tokens are counted."""
+
+    role: Literal["user", "assistant", "system"]
+    content: AnyContent
+
+
 class CountRequest(Struct, frozen=True):
     """`POST /messages/count_tokens`."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
-    messages: Annotated[list[Said], Meta(min_length=1)]
-    system: Content | None = None
+    messages: Annotated[list[Counted], Meta(min_length=1)]
+    system: AnyContent | None = None
     tools: list[Tool] | None = None
 
 

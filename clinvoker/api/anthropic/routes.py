@@ -6,7 +6,6 @@ from msgspec import Meta, Struct
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from actors.errors import Code, Refusal
 from clinvoker.api.anthropic import models
 from clinvoker.api.anthropic.counting import estimate
 from clinvoker.api.anthropic.events import Message, StreamEvent
@@ -14,7 +13,8 @@ from clinvoker.api.anthropic.messages import answer
 from clinvoker.api.anthropic.request import CountRequest, MessagesRequest
 from clinvoker.api.exchange import body, reply
 from clinvoker.api.operation import SSE, TURN, Operation, Parameter
-from clinvoker.api.requests import decode
+from clinvoker.api.requests import decode, whole_number
+from clinvoker.chat.models import resolve
 from clinvoker.chat.turn import Chats
 
 BASES = ("/anthropic/v1", "/anthropic", "/anthropic/v1/v1")
@@ -55,7 +55,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
     )
     async def count_tokens() -> Response:
         asked = decode(await body(), CountRequest)
-        models.resolve(backends, asked.model)
+        resolve(backends, asked.model)
         return reply(TokenCount(estimate(asked)))
 
     @Operation(
@@ -68,8 +68,9 @@ def register(app: QuartTrio, chats: Chats) -> None:
         ),
     )
     async def model_list() -> Response:
-        limit, after, before = (request.args.get(name) for name in ("limit", "after_id", "before_id"))
-        return reply(models.page(backends, _limit(limit), after, before))
+        limit = whole_number(request.args.get("limit", "20"), "limit", 1, models.MOST)
+        after, before = request.args.get("after_id"), request.args.get("before_id")
+        return reply(models.page(backends, limit, after, before))
 
     @Operation(summary="A model", answers=(models.ModelInfo,), refusals=(404,))
     async def model(name: str) -> Response:
@@ -86,12 +87,3 @@ def register(app: QuartTrio, chats: Chats) -> None:
         app.get(f"{base}/models/<path:name>")(model)
     for path in ("/anthropic", "/anthropic/", "/anthropic/v1"):
         app.get(path)(welcome)
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return 20
-    if not text.isdecimal() or not 1 <= int(text) <= models.MOST:
-        message = f"limit: a number from 1 to {models.MOST}"
-        raise Refusal(Code.INVALID_REQUEST, message, param="limit")
-    return int(text)

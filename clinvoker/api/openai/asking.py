@@ -53,6 +53,12 @@ def asked_of(
     )
 
 
+def check_modalities(told: ChatRequest) -> None:
+    """Raise `Refusal` if more is asked for than text."""
+    if set(told.modalities or ()) - {"text"}:
+        raise Refusal(Code.UNSUPPORTED, "modalities: agents answer in text alone", param="modalities")
+
+
 def tools_of(told: ChatRequest) -> Offered:
     """The client's own tools. Raises `Refusal` naming the field at fault."""
     if told.functions and told.tool_choice != "none":

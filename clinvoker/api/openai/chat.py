@@ -29,7 +29,7 @@ from clinvoker.api.openai.answers import (
     frame,
     usage_of,
 )
-from clinvoker.api.openai.asking import asked_of, schema_of, tools_of
+from clinvoker.api.openai.asking import asked_of, check_modalities, schema_of, tools_of
 from clinvoker.api.openai.messages import chat_of
 from clinvoker.api.openai.requests import ChatRequest
 from clinvoker.api.openai.streams import collect, failing, headers_of, hold, opened, streamed
@@ -58,6 +58,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
     async def chat_completions() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
         told = decode(raw, ChatRequest)
+        check_modalities(told)
         asked = asked_of(
             chats.service,
             told,

@@ -1,17 +1,16 @@
 """From a request's messages to a chat."""
 
-import binascii
 import re
-from base64 import b64decode
 from collections.abc import Sequence
 
 from actors.errors import Code, Refusal
 from actors.messages import Image, ToolAnswer
 from clinvoker.api.openai.requests import CallMade, ChatMessage, Part
+from clinvoker.api.pictures import picture
 from clinvoker.api.requests import check_text
-from clinvoker.chat.conversation import Chat, Said, make_chat
+from clinvoker.chat.conversation import Chat, Said, later, make_chat
 
-_DATA = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,(.*)", re.DOTALL)
+_DATA = re.compile(r"data:([^,]*);base64,(.*)", re.DOTALL | re.IGNORECASE)
 
 
 def chat_of(messages: Sequence[ChatMessage], param: str = "messages") -> Chat:
@@ -23,14 +22,19 @@ def chat_of(messages: Sequence[ChatMessage], param: str = "messages") -> Chat:
         text, images = _content(message.content, f"{where}.content")
         check_text(text, f"{where}.content")
         match message.role:
-            case "system" | "developer":
+            case "system" | "developer" if images:
+                place = f"{where}.content"
+                raise Refusal(Code.INVALID_REQUEST, f"{place}: what the system says is text", param=place)
+            case "system" | "developer" if not said:
                 system.append(text)
+            case "system" | "developer":
+                said.append(later(text))
             case "user":
                 said.append(Said("user", text, images))
             case "assistant":
                 said.append(Said("assistant", _assistant(message, text)))
             case "tool" | "function":
-                said.append(_result(message.tool_call_id, text, images))
+                said.append(_result(message, text, images))
     return make_chat(system, said, param)
 
 
@@ -40,16 +44,13 @@ def image_of(url: str, where: str) -> Image:
     if found is None:
         message = f"{where} must be a data: URL of a PNG, JPEG, GIF or WebP image in base64"
         raise Refusal(Code.INVALID_REQUEST, message, param=where)
-    data = "".join(found[2].split())
-    try:
-        b64decode(data, validate=True)
-    except binascii.Error:
-        raise Refusal(Code.INVALID_REQUEST, f"{where} is not valid base64", param=where) from None
-    return Image(found[1], data)
+    return picture(found[1], found[2], where, where)
 
 
 def _assistant(message: ChatMessage, text: str) -> str:
     calls = [_call(call) for call in message.tool_calls or ()]
+    if (legacy := message.function_call) is not None:
+        calls.append(f"[call of {legacy.name}: {legacy.arguments}]")
     return "\n".join(part for part in (text or message.refusal or "", *calls) if part)
 
 
@@ -59,10 +60,12 @@ def _call(call: CallMade) -> str:
     return f"[call {call.id} of {call.function.name}: {call.function.arguments}]"
 
 
-def _result(call: str, text: str, images: tuple[Image, ...]) -> Said:
+def _result(message: ChatMessage, text: str, images: tuple[Image, ...]) -> Said:
     """What a tool of the client's gave: told in words to an agent that has not called it."""
+    call = message.tool_call_id
     answers = (ToolAnswer(call, text, images=images),) if call else ()
-    return Said("user", f"[result of the call {call}]\n{text}", images, answers)
+    which = call or f"of {message.name or 'a tool'}"
+    return Said("user", f"[result of the call {which}]\n{text}", images, answers)
 
 
 def _content(content: str | list[Part] | None, where: str) -> tuple[str, tuple[Image, ...]]:

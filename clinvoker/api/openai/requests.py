@@ -61,7 +61,11 @@ class ChatMessage(Struct, frozen=True):
     content: str | list[Part] | None = None
     refusal: str | None = None
     tool_calls: list[CallMade] | None = None
+    function_call: Function | None = None
+    """What a call was before it was one of `tool_calls`."""
     tool_call_id: str = ""
+    name: str | None = None
+    """Of the function, where the role is `function`."""
 
 
 class StreamOptions(Struct, frozen=True):
@@ -108,6 +112,7 @@ class ChatRequest(Completing, frozen=True, kw_only=True):
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1)]
     max_completion_tokens: Positive | None = None
+    modalities: list[str] | None = None
     response_format: ResponseFormat | None = None
     tools: list[ChatTool] | None = None
     functions: list[Any] | None = None

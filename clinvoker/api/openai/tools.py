@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from actors.errors import Code, Refusal
 from actors.messages import Tool
-from clinvoker.chat.tools import Offered, offered
+from clinvoker.chat.tools import NO_INPUT, Named, Offered, offered
 
 FREEFORM = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 """What a tool takes that takes a text: agents call all tools with an object."""
@@ -45,7 +45,7 @@ class ResponseTool(Struct, frozen=True):
 
 def of_chat(tools: Sequence[ChatTool] | None, choice: Any, *, parallel: bool | None) -> Offered:  # noqa: ANN401
     """The client's tools among those of a chat completion. Raises `Refusal` naming the field at fault."""
-    found: list[tuple[str, Tool]] = []
+    found: list[Named] = []
     for index, tool in enumerate(tools or ()):
         described = tool.function if tool.type == "function" else tool.custom
         if tool.type not in {"function", "custom"}:
@@ -53,7 +53,7 @@ def of_chat(tools: Sequence[ChatTool] | None, choice: Any, *, parallel: bool | N
         where = f"tools[{index}].{tool.type}"
         if described is None:
             raise Refusal(Code.INVALID_REQUEST, f"{where} is missing", param=where)
-        found.append((f"{where}.name", _tool(described, freeform=tool.type == "custom")))
+        found.append(_named(described, where, freeform=tool.type == "custom"))
     return _chosen(found, choice, parallel=parallel)
 
 
@@ -68,9 +68,10 @@ def of_response(
     The agent has the others itself, and those of other namespaces are the client's own business with its models.
     """
     found = [
-        (
-            f"{where}.name",
-            _tool(Described(tool.name, tool.description, tool.parameters), freeform=tool.type == "custom"),
+        _named(
+            Described(tool.name, tool.description, tool.parameters),
+            where,
+            freeform=tool.type == "custom",
         )
         for field, each in tools.items()
         for where, tool in _functions(field, each)
@@ -98,12 +99,13 @@ def pieces(text: str) -> Iterator[str]:
     return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
 
 
-def _tool(described: Described, *, freeform: bool) -> Tool:
-    schema = FREEFORM if freeform else described.parameters or {"type": "object", "properties": {}}
-    return Tool(described.name, described.description or "", schema, freeform)
+def _named(described: Described, where: str, *, freeform: bool) -> Named:
+    schema = FREEFORM if freeform else described.parameters or NO_INPUT
+    tool = Tool(described.name, described.description or "", schema, freeform)
+    return Named(tool, f"{where}.name", f"{where}.parameters")
 
 
-def _chosen(found: list[tuple[str, Tool]], choice: Any, *, parallel: bool | None) -> Offered:  # noqa: ANN401
+def _chosen(found: list[Named], choice: Any, *, parallel: bool | None) -> Offered:  # noqa: ANN401
     one = parallel is False
     match choice:
         case "none":
