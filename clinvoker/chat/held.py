@@ -9,6 +9,7 @@ from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ref
 from actors.messages import Entry, Event, Message, Options, ToolAnswer, ToolUse
 from actors.run import Identify
+from clinvoker.chat.failure import as_answered
 from clinvoker.service import Service, Started
 
 TOOL_USE = "tool_use"
@@ -29,7 +30,7 @@ class Part:
         """The events of a page that are part of it."""
         events: list[Event] = []
         for entry in page:
-            event = entry.content
+            event = as_answered(entry.content)
             if self._parting and isinstance(event, Message):
                 # An agent's second text stands apart from its first, which was another answer here.
                 event = Message(event.text.lstrip("\n"))
