@@ -17,7 +17,8 @@ from clinvoker.api.exchange import reply as answer_json
 from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.messages import chat_of
 from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnswer, response_id, run_of
-from clinvoker.api.openai.responses_past import history_of, look, retold
+from clinvoker.api.openai.responses_history import history_of
+from clinvoker.api.openai.responses_past import look, retold
 from clinvoker.api.openai.responses_request import (
     Format,
     ResponsesRequest,

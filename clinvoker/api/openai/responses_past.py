@@ -1,63 +1,25 @@
-"""Responses that were made before: looked at, told again, gone on from. They are the runs that are stored."""
+"""Responses that were made before: looked at, told again. They are the runs that are stored."""
 
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing, suppress
+from functools import partial
 
 import trio
 
-from actors.errors import ActorDied, Code, Refusal
-from actors.messages import Complete, Entry, Message, ToolUse
+from actors.errors import ActorDied, Refusal
+from actors.messages import Complete, Entry
 from actors.run import Look
 from clinvoker.api.openai.responses_answer import ResponseAnswer, after_of, response_id, run_of
 from clinvoker.api.openai.responses_stream import ResponseEvents, frames
-from clinvoker.api.openai.tools import arguments_of
-from clinvoker.chat.asked import Asked
-from clinvoker.chat.conversation import Said
-from clinvoker.chat.held import TOOL_USE, Part
-from clinvoker.chat.session import otherwise
+from clinvoker.chat.held import TOOL_USE, Part, hold
 from clinvoker.follower import Follower
 from clinvoker.http.stream import current_request_stack
 from clinvoker.service import Service
 
 GLANCE = 0.05
 """Seconds in which a run tells what it has said so far."""
-
-PREVIOUS = "previous_response_id"
-
-
-async def history_of(service: Service, response: str, asked: Asked) -> tuple[str, list[Said]]:
-    """What was said up to a response, and the session that can go on from there; empty if none can.
-
-    Nothing, if it waits for the results of tools that this request brings. Raises `Refusal`.
-    """
-    run_id = run_of(response)
-    results = asked.chat.newest.results
-    try:
-        run = await service.stored_run(run_id, asked.caller)
-    except Refusal as refusal:
-        raise Refusal(refusal.code, "there is no such response", param=PREVIOUS) from None
-    if run.ended is None and results:
-        return "", []
-    if run.ended is None:
-        raise Refusal(Code.SESSION_BUSY, "the response is not there yet", param=PREVIOUS, retry_after=1.0)
-    if run.session is None:
-        raise Refusal(Code.INVALID_REQUEST, "the response was never begun", param=PREVIOUS)
-    turns = await service.store.turns(run.session)
-    upto = next((turn.number for turn in turns if turn.run == run_id), 0)
-    history: list[Said] = []
-    for turn in turns:
-        if turn.number <= upto and turn.code is None:
-            history += [Said("user", turn.prompt), Said("assistant", turn.output)]
-        elif turn.run == run_id and results:
-            # The tools were run for a turn that is gone.
-            history += [Said("user", turn.prompt), Said("assistant", await _told(service, run_id, asked))]
-    session = await service.session(run.session, asked.caller)
-    goes_on = upto == turns[-1].number and session.backend == asked.choice.backend
-    same = session.model == _model(service, asked) and session.options.tools == asked.offered.tools
-    same = same and otherwise(asked, session.options, service.turns.policy) is None
-    return (session.id if goes_on and same else ""), history
 
 
 async def look(service: Service, name: str, caller: str, *, to_end: bool = False) -> ResponseAnswer:
@@ -71,6 +33,7 @@ async def look(service: Service, name: str, caller: str, *, to_end: bool = False
             async for page in follower:
                 events.take(part.take(page))
                 if part.upto:
+                    await _tell(service, name, caller, part)
                     events.take([Complete(TOOL_USE)])
                     return events.response
         return response if going else events.response
@@ -84,11 +47,17 @@ async def retold(
     current_request_stack().callback(follower.close)
     part = Part(after_of(name))
     events = ResponseEvents(await _begun(service, follower, caller, after_of(name)))
-    return _retelling(follower, part, events, after, patience)
+    tell = partial(_tell, service, name, caller, part)
+    return _retelling(follower, part, events, after, patience, tell)
 
 
 async def _retelling(
-    follower: Follower, part: Part, events: ResponseEvents, after: int, patience: float
+    follower: Follower,
+    part: Part,
+    events: ResponseEvents,
+    after: int,
+    patience: float,
+    tell: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[bytes]:
     yield frames(events.begin(), after)
     while True:
@@ -102,6 +71,7 @@ async def _retelling(
             continue
         told = part.take(page)
         if part.upto:
+            await tell()
             told.append(Complete(TOOL_USE))
         if written := frames(events.take(told), after):
             yield written
@@ -109,20 +79,9 @@ async def _retelling(
             return
 
 
-async def _told(service: Service, run_id: str, asked: Asked) -> str:
-    """What a run that broke off had said, and which of the client's tools it had called."""
-    said: list[str] = []
-    with closing(await service.follow(run_id, asked.caller)) as follower:
-        async for page in follower:
-            for entry in page:
-                match entry.content:
-                    case Message(text):
-                        said.append(text)
-                    case ToolUse(id=call, name=name, input=given, client=client) if client:
-                        said.append(f"\n[call {call} of {name}: {arguments_of(given)}]")
-                    case _:
-                        pass
-    return "".join(said)
+async def _tell(service: Service, name: str, caller: str, part: Part) -> None:
+    """Have the run wait for the client, which is told of its calls here if it was not before."""
+    await hold(service, run_of(name), caller, tuple(part.calls), part.upto)
 
 
 async def _follow(service: Service, name: str, caller: str) -> Follower:
@@ -149,7 +108,3 @@ async def _going(service: Service, run_id: str, caller: str) -> bool:
         run = await service.live_run(run_id, caller)
         return run is not None and await run.ask(Look()) is None
     return False
-
-
-def _model(service: Service, asked: Asked) -> str:
-    return asked.choice.model or service.backends[asked.choice.backend].settings.model
