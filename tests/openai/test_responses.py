@@ -186,6 +186,8 @@ def test_a_response_that_fails_at_once_is_an_error(scene, stream):
     [
         ({"input": []}, "input"),
         ({"input": [{"content": "nobody's"}]}, "input[0].role"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"tools": [{"type": "function", "name": "f"}]}, "tools"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "json_schema", "schema": NUMBER}}, "background": True}, "background"),
@@ -211,8 +213,9 @@ def test_the_tools_that_agents_have_themselves_are_taken(scene):
 
 @pytest.mark.parametrize("call", ["retrieve", "cancel"])
 def test_a_response_that_is_not_there_is_not_found(scene, call):
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError, match="there is no such response") as refused:
         getattr(scene.sdk.responses, call)("resp_nothing")
+    assert refused.value.param == "response_id"
 
 
 def test_a_response_cannot_go_on_from_one_that_is_not_there(scene):

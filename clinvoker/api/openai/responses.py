@@ -16,9 +16,9 @@ from clinvoker.api.exchange import body, caller, reply_in_time
 from clinvoker.api.exchange import reply as answer_json
 from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.messages import chat_of
-from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnswer, response_id, run_of
+from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnswer, response_id
 from clinvoker.api.openai.responses_history import history_of
-from clinvoker.api.openai.responses_past import look, retold
+from clinvoker.api.openai.responses_past import cancel, look, retold
 from clinvoker.api.openai.responses_request import (
     Format,
     ResponsesRequest,
@@ -89,8 +89,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
     @app.post("/openai/v1/responses/<response>/cancel")
     @Operation(summary="Stop a response", answers=(ResponseAnswer,), refusals=(404,))
     async def cancel_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        await service.cancel(run_of(response), caller())
-        return answer_json(await look(service, response, caller(), to_end=True))
+        return answer_json(await cancel(service, response, caller()))
 
 
 async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:

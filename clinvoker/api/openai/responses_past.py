@@ -2,13 +2,13 @@
 
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 
 import trio
 
-from actors.errors import ActorDied, Refusal
+from actors.errors import ActorDied, Code, Refusal
 from actors.messages import Complete, Entry
 from actors.run import Look
 from clinvoker.api.openai.responses_answer import ResponseAnswer, after_of, response_id, run_of
@@ -20,6 +20,13 @@ from clinvoker.service import Service
 
 GLANCE = 0.05
 """Seconds in which a run tells what it has said so far."""
+
+
+async def cancel(service: Service, name: str, caller: str) -> ResponseAnswer:
+    """Stop a response; returns what it has come to. Raises `Refusal`."""
+    with _named():
+        await service.cancel(run_of(name), caller)
+    return await look(service, name, caller, to_end=True)
 
 
 async def look(service: Service, name: str, caller: str, *, to_end: bool = False) -> ResponseAnswer:
@@ -85,9 +92,18 @@ async def _tell(service: Service, name: str, caller: str, part: Part) -> None:
 
 
 async def _follow(service: Service, name: str, caller: str) -> Follower:
-    try:
+    with _named():
         return await service.follow(run_of(name), caller, after_of(name))
+
+
+@contextmanager
+def _named() -> Generator[None]:
+    """What is said of runs is said of responses."""
+    try:
+        yield
     except Refusal as refusal:
+        if refusal.code is not Code.NOT_FOUND:
+            raise
         raise Refusal(refusal.code, "there is no such response", param="response_id") from None
 
 
