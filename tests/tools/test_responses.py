@@ -100,6 +100,8 @@ def test_a_response_in_the_background_goes_on_with_the_same_turn(gpt, model):
     second = whole(gpt, model="claude", previous_response_id=first.id, input=answered(first), background=True)
     wait_until(lambda: gpt.responses.retrieve(second.id).status == "completed", 5)
     assert gpt.responses.retrieve(second.id).output_text == "tool-result: 5"
+    assert gpt.responses.retrieve(second.id).previous_response_id == first.id
+    assert gpt.responses.retrieve(first.id).previous_response_id is None
     assert [one["kind"] for one in model.of("in the back")] == ["turn", "tool_result"]
 
 

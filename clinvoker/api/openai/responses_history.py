@@ -9,6 +9,7 @@ import trio
 from actors.errors import Code, Refusal
 from actors.messages import Event, Message, ToolResult, ToolUse
 from clinvoker.api.openai.responses_answer import after_of, run_of
+from clinvoker.api.openai.responses_past import kept_request
 from clinvoker.api.openai.tools import arguments_of
 from clinvoker.chat.asked import Asked
 from clinvoker.chat.conversation import Role, Said
@@ -29,7 +30,7 @@ async def history_of(service: Service, response: str, asked: Asked) -> tuple[str
     A run that waits for the results of other calls than those that this request answers has lost its client: it ends.
     Raises `Refusal`.
     """
-    run, session = await _found(service, run_of(response), asked.caller)
+    run, session = await _found(service, response, asked.caller)
     midst = _Midst()
     if session.options.tools:
         await midst.read(service, response, run)
@@ -91,11 +92,14 @@ class _Midst:
         self.said.append(Said(role, before + text if before else text.lstrip("\n")))
 
 
-async def _found(service: Service, run_id: str, caller: str) -> tuple[RunRecord, SessionRecord]:
+async def _found(service: Service, response: str, caller: str) -> tuple[RunRecord, SessionRecord]:
     """The run of a response, and its session. Raises `Refusal`."""
     try:
-        run = await service.stored_run(run_id, caller)
+        await kept_request(service, response)
+        run = await service.stored_run(run_of(response), caller)
     except Refusal as refusal:
+        if refusal.code is not Code.NOT_FOUND:
+            raise
         raise Refusal(refusal.code, "there is no such response", param=PREVIOUS) from None
     if run.session is not None:
         return run, await service.session(run.session, caller)

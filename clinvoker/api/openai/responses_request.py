@@ -50,6 +50,8 @@ class ResponsesRequest(Naming, frozen=True, kw_only=True):
     input: str | Annotated[list[Item], Meta(min_length=1)]
     instructions: str | None = None
     previous_response_id: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = True
     prompt: Any = None
     background: bool | None = False
     max_output_tokens: Positive | None = None
