@@ -93,6 +93,22 @@ def test_a_response_that_is_not_to_be_stored_is_not_there_later(scene):
             again()
 
 
+def test_what_a_response_was_told_is_listed(scene):
+    response = create(scene, "told this")
+    page = scene.sdk.responses.input_items.list(response.id)
+    [item] = page.data
+    assert (item.type, item.role, item.content[0].text) == ("message", "user", "told this")
+    assert (page.first_id, page.last_id, page.has_more) == (item.id, item.id, False)
+    assert scene.sdk.responses.input_items.list(response.id, after=item.id, limit=1).data == []
+    for name, wrong in (("limit", 0), ("order", "up")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            scene.sdk.responses.input_items.list(response.id, **{name: wrong})
+        assert refused.value.param == name
+    with pytest.raises(openai.NotFoundError) as refused:
+        scene.sdk.responses.input_items.list("resp_nothing")
+    assert refused.value.param == "response_id"
+
+
 def test_a_stream_tells_a_response_in_order(scene):
     events = list(create(scene, "one two", stream=True))
     assert [event.type for event in events] == TEXT

@@ -50,6 +50,12 @@ def test_a_function_is_called_and_its_output_goes_on_with_the_turn(gpt, model, a
     # Both can be looked at, and gone on from.
     assert gpt.responses.retrieve(first.id).output[1].call_id == first.output[1].call_id
     assert gpt.responses.retrieve(second.id).output_text == second.output_text
+    [output] = gpt.responses.input_items.list(second.id)
+    assert (output.type, output.call_id, output.output) == (
+        "function_call_output",
+        first.output[1].call_id,
+        "5",
+    )
     third = ask(gpt, model=agent, previous_response_id=second.id, input=f"[[say:done]] {mark}")
     assert third.output_text == "done"
 

@@ -18,6 +18,7 @@ from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.messages import chat_of
 from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnswer, response_id
 from clinvoker.api.openai.responses_history import history_of
+from clinvoker.api.openai.responses_input import InputItems, Limit, Order, input_items, page_of, paging_of
 from clinvoker.api.openai.responses_past import cancel, keep_request, look, retold
 from clinvoker.api.openai.responses_request import (
     Format,
@@ -97,6 +98,21 @@ def register(app: QuartTrio, chats: Chats) -> None:
     @Operation(summary="Stop a response", answers=(ResponseAnswer,), refusals=(404,))
     async def cancel_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         return answer_json(await cancel(service, response, caller()))
+
+    @app.get("/openai/v1/responses/<response>/input_items")
+    @Operation(
+        summary="What a response's agent was told",
+        answers=(InputItems,),
+        parameters=(
+            Parameter("limit", "how many, 20 without it", Limit),
+            Parameter("order", "`asc`: the first one first", Order),
+            Parameter("after", "id of the last item that the reader has"),
+        ),
+        refusals=(404,),
+    )
+    async def get_input_items(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        paging = paging_of(request.args)
+        return answer_json(page_of(await input_items(service, response, caller()), paging))
 
 
 async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:

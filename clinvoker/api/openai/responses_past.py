@@ -43,7 +43,7 @@ async def kept_request(service: Service, name: str) -> ResponseAnswer | None:
 
 async def cancel(service: Service, name: str, caller: str) -> ResponseAnswer:
     """Stop a response; returns what it has come to. Raises `Refusal`."""
-    with _named():
+    with named():
         await kept_request(service, name)
         await service.cancel(run_of(name), caller)
     return await look(service, name, caller, to_end=True)
@@ -113,12 +113,12 @@ async def _tell(service: Service, name: str, caller: str, part: Part) -> None:
 
 
 async def _follow(service: Service, name: str, caller: str) -> Follower:
-    with _named():
+    with named():
         return await service.follow(run_of(name), caller, after_of(name))
 
 
 @contextmanager
-def _named() -> Generator[None]:
+def named() -> Generator[None]:
     """What is said of runs is said of responses."""
     try:
         yield
@@ -129,7 +129,7 @@ def _named() -> Generator[None]:
 
 
 async def _begun(service: Service, follower: Follower, name: str) -> ResponseAnswer:
-    with _named():
+    with named():
         kept = await kept_request(service, name)
     if kept is not None:
         return kept
