@@ -140,8 +140,8 @@ class Calls:
         return answer
 
     def deliver(self, calls: Sequence[str], upto: int) -> None:
-        """Note that the client was told of these calls; nothing if they wait no more."""
-        if (batch := self._batch(calls)) is not None:
+        """Note that the client was told of these calls, for the first time; nothing if they wait no more."""
+        if (batch := self._batch(calls)) is not None and batch.upto is None:
             batch.upto, batch.since = upto, trio.current_time()
             self._changed()
 

@@ -143,14 +143,10 @@ class Run(Actor):
             case Deliver(calls=calls, upto=upto):
                 self._recorder.calls.deliver(calls, upto)
                 return None
-            case AnswerCalls(answers=answers, detach=detach):
-                after = self._recorder.calls.answer(answers)
-                if detach:
-                    self._identity = replace(self._identity, detached=True)
-                return after
+            case AnswerCalls():
+                return self._answer_calls(message)
             case Abandon(calls=calls):
-                if self._recorder.calls.waits_for(calls):
-                    self._cut(Failed(Code.CANCELLED, "the client went on without its tool calls' results"))
+                self._abandon(calls)
                 return None
             case _:
                 return await super().receive(message)
@@ -303,6 +299,16 @@ class Run(Actor):
         waiting = self._recorder.calls.waiting
         self._time.deadline = math.inf if waiting else trio.current_time() + self._limits.total
         self._readers.announce()
+
+    def _answer_calls(self, given: AnswerCalls) -> int:
+        after = self._recorder.calls.answer(given.answers)
+        if given.detach:
+            self._identity = replace(self._identity, detached=True)
+        return after
+
+    def _abandon(self, calls: tuple[str, ...]) -> None:
+        if self._recorder.calls.waits_for(calls):
+            self._cut(Failed(Code.CANCELLED, "the client went on without its tool calls' results"))
 
     def _give_up_client(self) -> None:
         patience = self._limits.client_tool
