@@ -2,6 +2,7 @@
 
 the agent calls ──▶ put ──▶ ToolUse events ──▶ the client's answer ends there; Deliver: the run is held without a reader
 the next request ──▶ AnswerCalls ──▶ each `put` returns ──▶ the agent goes on; followed from the returned entry on
+                 or  Abandon ──▶ the run ends
 """
 
 import re
@@ -40,6 +41,14 @@ class AnswerCalls(Ask[int], frozen=True):
     """
 
     answers: tuple[ToolAnswer, ...]
+    detach: bool = False
+    """Whether the run goes on without a reader from here on."""
+
+
+class Abandon(Ask[None], frozen=True):
+    """The client will not answer these calls: the run ends, if it waits for any of them."""
+
+    calls: tuple[str, ...]
 
 
 def run_of_call(call: str) -> str | None:
@@ -98,6 +107,10 @@ class Calls:
         """When the client was last told of calls that it has yet to answer, on trio's clock; None if there are none."""
         return max((batch.since for batch in self._batches if batch.upto is not None), default=None)
 
+    def waits_for(self, calls: Sequence[str]) -> bool:
+        """Whether any of these waits for the client."""
+        return not self._waiting.isdisjoint(calls)
+
     def one_at_a_time(self) -> None:
         """Tell the client of no call before the last one is answered."""
         self._most = 1
@@ -127,8 +140,8 @@ class Calls:
         return answer
 
     def deliver(self, calls: Sequence[str], upto: int) -> None:
-        """Note that the client was told of these calls; nothing if they wait no more."""
-        if (batch := self._batch(calls)) is not None:
+        """Note that the client was told of these calls, for the first time; nothing if they wait no more."""
+        if (batch := self._batch(calls)) is not None and batch.upto is None:
             batch.upto, batch.since = upto, trio.current_time()
             self._changed()
 
@@ -137,7 +150,7 @@ class Calls:
         given = [answer.id for answer in answers]
         batch = self._batch(given)
         if batch is None or batch.upto is None:
-            code = Code.NOT_FOUND if self._waiting.isdisjoint(given) else Code.INVALID_REQUEST
+            code = Code.INVALID_REQUEST if self.waits_for(given) else Code.NOT_FOUND
             raise Refusal(code, "these are not the tool calls that wait for an answer")
         self._batches.remove(batch)
         for answer in answers:

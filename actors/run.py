@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from actors.actor import Actor
-from actors.calls import AnswerCalls, Calls, Deliver
+from actors.calls import Abandon, AnswerCalls, Calls, Deliver
 from actors.change import Change
 from actors.errors import Code, Refusal
 from actors.journal import Journal
@@ -118,7 +119,7 @@ class Run(Actor):
         self.nursery.start_soon(self._watch_followers)
 
     async def receive(self, message: Tell | Ask[Any]) -> object:  # noqa: PLR0911 - a table
-        """Answer `Identify`, `Look`, `Cancel`, `GiveWay`, `Answer`, `Deliver` and `AnswerCalls`."""
+        """Answer `Identify`, `Look`, `Cancel`, `GiveWay`, `Answer`, `Deliver`, `AnswerCalls` and `Abandon`."""
         match message:
             case Identify():
                 return self._identity
@@ -142,8 +143,11 @@ class Run(Actor):
             case Deliver(calls=calls, upto=upto):
                 self._recorder.calls.deliver(calls, upto)
                 return None
-            case AnswerCalls(answers=answers):
-                return self._recorder.calls.answer(answers)
+            case AnswerCalls():
+                return self._answer_calls(message)
+            case Abandon(calls=calls):
+                self._abandon(calls)
+                return None
             case _:
                 return await super().receive(message)
 
@@ -295,6 +299,16 @@ class Run(Actor):
         waiting = self._recorder.calls.waiting
         self._time.deadline = math.inf if waiting else trio.current_time() + self._limits.total
         self._readers.announce()
+
+    def _answer_calls(self, given: AnswerCalls) -> int:
+        after = self._recorder.calls.answer(given.answers)
+        if given.detach:
+            self._identity = replace(self._identity, detached=True)
+        return after
+
+    def _abandon(self, calls: tuple[str, ...]) -> None:
+        if self._recorder.calls.waits_for(calls):
+            self._cut(Failed(Code.CANCELLED, "the client went on without its tool calls' results"))
 
     def _give_up_client(self) -> None:
         patience = self._limits.client_tool

@@ -12,7 +12,7 @@ from actors.messages import Complete, Event, Message, Usage
 from clinvoker.chat.asked import Asked
 from clinvoker.chat.comparing import fault_of
 from clinvoker.chat.conversation import Said
-from clinvoker.chat.failure import ActedRefusal
+from clinvoker.chat.failure import ActedRefusal, Refused
 from clinvoker.chat.held import TOOL_USE
 from clinvoker.chat.reading import Answer, ChatRun
 from clinvoker.chat.structured import json_of, repair
@@ -72,7 +72,7 @@ class CheckedRun:
 
     async def _check(self, answer: Answer) -> None:
         """Take the answer, or have it corrected once. Raises `Refusal`."""
-        if answer.complete.stop_reason == TOOL_USE:
+        if answer.complete.stop_reason == TOOL_USE or isinstance(answer.complete, Refused):
             self._answer = answer
             return
         text = json_of(answer.text)

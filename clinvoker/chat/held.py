@@ -1,14 +1,16 @@
 """Runs that are held while their client runs its tools: where an answer ends, and how the next request goes on."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import trio
 
-from actors.calls import AnswerCalls, Deliver, run_of_call
+from actors.calls import Abandon, AnswerCalls, Deliver, run_of_call
 from actors.errors import ActorDied, Code, Refusal
 from actors.mailbox import Ref
 from actors.messages import Entry, Event, Message, Options, ToolAnswer, ToolUse
 from actors.run import Identify
+from clinvoker.chat.failure import as_answered
 from clinvoker.service import Service, Started
 
 TOOL_USE = "tool_use"
@@ -29,7 +31,7 @@ class Part:
         """The events of a page that are part of it."""
         events: list[Event] = []
         for entry in page:
-            event = entry.content
+            event = as_answered(entry.content)
             if self._parting and isinstance(event, Message):
                 # An agent's second text stands apart from its first, which was another answer here.
                 event = Message(event.text.lstrip("\n"))
@@ -48,15 +50,21 @@ class Part:
 async def hold(service: Service, run_id: str, caller: str, calls: tuple[str, ...], upto: int) -> None:
     """Have the run wait for the client, which is told of these calls, without a reader."""
     run = await service.live_run(run_id, caller)
-    try:
+    with suppress(ActorDied):  # the next request finds out, and begins anew
         if run is not None:
             await run.ask(Deliver(calls, upto))
-    except ActorDied:
-        pass  # the next request finds out, and begins anew
+
+
+async def give_up(service: Service, run_id: str, caller: str, calls: tuple[str, ...]) -> None:
+    """End the run if it waits for any of these calls: its client went on without their results."""
+    run = await service.live_run(run_id, caller)
+    with suppress(ActorDied):
+        if run is not None:
+            await run.ask(Abandon(calls))
 
 
 async def go_on(
-    service: Service, caller: str, backend: str, answers: tuple[ToolAnswer, ...]
+    service: Service, caller: str, backend: str, answers: tuple[ToolAnswer, ...], *, detach: bool = False
 ) -> Started | None:
     """Answer the calls that a run of the caller's waits for, which then goes on; None if none waits for these.
 
@@ -68,7 +76,7 @@ async def go_on(
     if run_id is None or run is None:
         return None
     try:
-        return await _answer(run, backend, answers)
+        return await _answer(run, backend, AnswerCalls(answers, detach))
     except ActorDied:
         return None
     except Refusal as refusal:
@@ -77,9 +85,9 @@ async def go_on(
         return None
 
 
-async def _answer(run: Ref, backend: str, answers: tuple[ToolAnswer, ...]) -> Started:
+async def _answer(run: Ref, backend: str, given: AnswerCalls) -> Started:
     identity = await run.ask(Identify())
     if identity.backend != backend:
         raise Refusal(Code.INVALID_REQUEST, "the calls are another backend's", param="model")
-    after = await run.ask(AnswerCalls(answers))
+    after = await run.ask(given)
     return Started(identity, Options(), trio.current_time(), after)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from actors.messages import Complete, Entry, Event, Failed, Message, Start, Thinking, ToolUse, Usage
 from actors.run import Identity
-from clinvoker.chat.failure import refusal_of
+from clinvoker.chat.failure import Refused, has_failed, refusal_of
 from clinvoker.chat.held import TOOL_USE, Part
 from clinvoker.chat.stopping import StopFilter
 from clinvoker.chat.tokens import estimate
@@ -130,7 +130,7 @@ class ChatRun:
         if not self._waiting:
             await self._wait_page()
         content = self._waiting[0][0].content
-        if isinstance(content, Failed):
+        if has_failed(content):
             raise refusal_of(content, begun=False, heard=False)
 
     async def opening(self, patience: float) -> None:
@@ -138,7 +138,7 @@ class ChatRun:
         with trio.move_on_after(patience):
             while not self._waiting or not (self._heard or isinstance(self._last, Complete | Failed)):
                 await self._wait_page()
-        if not self._heard and self._waiting and isinstance(failed := self._last, Failed):
+        if not self._heard and self._waiting and has_failed(failed := self._last):
             raise refusal_of(failed, begun=self._began, heard=False)
 
     async def more(self, patience: float) -> bool:
@@ -207,7 +207,7 @@ class ChatRun:
                 self._over = True
                 await self._cancel()
                 return events
-        if isinstance(last, Complete):
+        if isinstance(last, Complete) and not isinstance(last, Refused):
             # Of a run that was held, this request's answer is but the last part.
             await self._ended(replace(last, output=self._text(events)) if self.after else last)
         return events

@@ -121,7 +121,8 @@ class Chats:
         results = asked.chat.newest.results
         if not results:
             return None
-        return await go_on(self.service, asked.caller, asked.choice.backend, results)
+        backend = asked.choice.backend
+        return await go_on(self.service, asked.caller, backend, results, detach=asked.detach)
 
     async def _check_session(self, asked: Asked) -> str:
         """The instructions that are new to the session that is asked for. Raises `Refusal` if it cannot be so."""

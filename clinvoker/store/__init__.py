@@ -6,7 +6,7 @@ changes      what can be changed: frozen structs that apply themselves
 queries      what can be asked: frozen structs that answer themselves
 lines        how an event is stored
 records      what goes in and comes out
-sessions, filings, turns, runs, events, spending, listing, search, retention, interrupted
+sessions, filings, turns, runs, events, notes, spending, listing, search, retention, interrupted
              plain functions over a connection, by what they are about
 database     opening: checked, migrated, damaged files set aside; place: directory and file modes
 schema       the migrations
@@ -16,6 +16,7 @@ writer, readers   connections, on worker threads; faults: what SQLite's errors m
 from .actor import Store, StoreLimits
 from .changes import (
     AbandonRun,
+    AddNote,
     AddSpending,
     AddTurn,
     AppendEvents,
@@ -48,6 +49,7 @@ from .records import (
 
 __all__ = [
     "AbandonRun",
+    "AddNote",
     "AddSpending",
     "AddTurn",
     "Ambiguous",

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actors.messages import Failed, Usage
-from clinvoker.store import events, filings, interrupted, runs, sessions, spending, turns
+from clinvoker.store import events, filings, interrupted, notes, runs, sessions, spending, turns
 from clinvoker.store.records import RunRecord, RunStatus, SessionRecord, TurnRecord
 
 
@@ -157,6 +157,18 @@ class AbandonRun(Change, frozen=True):
     def apply(self, connection: sqlite3.Connection) -> None:
         """Make the change."""
         interrupted.abandon_run(connection, self.run, self.failed, self.ended)
+
+
+class AddNote(Change, frozen=True):
+    """Store a surface's note on the answer of a run that begins after that entry, once; nothing of a run that is not kept."""
+
+    run: str
+    after: int
+    note: bytes
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Make the change."""
+        notes.add_note(connection, self.run, self.after, self.note)
 
 
 class AddSpending(Change, frozen=True):

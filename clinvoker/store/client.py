@@ -26,6 +26,7 @@ from clinvoker.store.queries import (
     FindFiled,
     FindIdempotent,
     GetEvents,
+    GetNote,
     GetRun,
     GetSession,
     GetSpending,
@@ -106,6 +107,13 @@ class StoreClient:
         None: nothing more is stored (yet). The caller has asked `run` whether the run is the owner's.
         """
         return await self._ask(GetEvents(run_id, after, most))
+
+    async def note(self, run_id: str, after: int) -> bytes | None:
+        """The note on a run's answer that begins after entry `after`.
+
+        The caller has asked `run` whether the run is the owner's.
+        """
+        return await self._ask(GetNote(run_id, after))
 
     async def idempotent(self, owner: str, key: str, now: float) -> RunRecord | None:
         """The run that the owner began under that key within 24 h before `now`."""

@@ -4,7 +4,7 @@ import sqlite3
 from typing import Generic, TypeVar
 
 from actors.mailbox import Stream
-from clinvoker.store import events, filings, listing, runs, sessions, spending, turns
+from clinvoker.store import events, filings, listing, notes, runs, sessions, spending, turns
 from clinvoker.store.records import (
     Ambiguous,
     RunRecord,
@@ -102,6 +102,17 @@ class GetEvents(Read[list[bytes]], frozen=True):
     def query(self, connection: sqlite3.Connection) -> list[bytes]:
         """Answer from what is committed now."""
         return events.events_after(connection, self.run, self.seq, self.most)
+
+
+class GetNote(Read[bytes | None], frozen=True):
+    """The note on a run's answer that begins after an entry."""
+
+    run: str
+    after: int
+
+    def query(self, connection: sqlite3.Connection) -> bytes | None:
+        """Answer from what is committed now."""
+        return notes.get_note(connection, self.run, self.after)
 
 
 class GetSpending(Read[dict[str, int]], frozen=True):

@@ -114,6 +114,14 @@ MIGRATIONS = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX filings_by_session ON filings (session);
     """,
+    """
+    CREATE TABLE notes (
+        run INTEGER NOT NULL REFERENCES runs (key) ON DELETE CASCADE,
+        after INTEGER NOT NULL,
+        note BLOB NOT NULL,
+        PRIMARY KEY (run, after)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 VERSION = len(MIGRATIONS)

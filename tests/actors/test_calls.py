@@ -129,6 +129,14 @@ async def test_the_client_has_all_that_it_was_told_of_since_it_was_told_last(aut
     assert world.calls.held_since is None
 
 
+async def test_who_is_told_again_of_the_same_calls_has_known_them_since_the_first_time(autojump_clock, world):
+    world.nursery.start_soon(world.put, "a")
+    for _ in range(2):
+        await trio.sleep(1)
+        world.calls.deliver(world.ids, 1)
+    assert world.calls.held_since == trio.current_time() - 1
+
+
 async def test_a_call_that_the_agent_gives_up_waits_no_more(autojump_clock):
     world = World()
     with trio.move_on_after(1):

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from actors.errors import Code
 from actors.messages import Complete, Failed, Message, Start, Thinking, ToolResult, ToolUse, Usage
 from clinvoker.api.anthropic.sequence import SIGNATURE, Sequence, frames, whole
+from clinvoker.chat.failure import Refused
 
 START = Start("claude-fake", "/w")
 DONE = Complete("end_turn", Usage(10, 5, 4, 2), output="")
@@ -141,7 +142,7 @@ def test_the_reason_of_the_end_is_one_that_clients_know(ours, theirs):
 
 
 def test_a_refusal_of_the_models_is_an_answer_with_its_explanation():
-    events = told(START, Message("Well"), Failed(Code.REFUSED, "not that"))
+    events = told(START, Message("Well"), Refused("refusal", message="not that"))
     assert names(events) == ["message_start", "start", "text_delta", "stop", *ENDED]
     delta = parsed(events)[-2][1]["delta"]
     assert delta["stop_reason"] == "refusal"

@@ -43,6 +43,72 @@ def test_a_response_has_all_that_the_sdks_types_need(scene):
     assert (response.metadata, response.max_output_tokens, response.error) == ({"k": "v"}, 9, None)
 
 
+SAID = {
+    "model": "claude/claude-fable-1",
+    "instructions": "be brief",
+    "metadata": {"k": "v"},
+    "max_output_tokens": 99,
+}
+
+
+@pytest.mark.real
+@pytest.mark.daemon
+@pytest.mark.parametrize("how", [{}, {"stream": True}, {"background": True}])
+def test_a_response_keeps_what_its_request_said(claude, how):
+    before = create(claude, "before", "claude")
+    made = claude.sdk.responses.create(input="one two", previous_response_id=before.id, **SAID, **how)
+    if "stream" in how:
+        *_, last = made
+        made = last.response
+    wait_until(lambda: claude.sdk.responses.retrieve(made.id).status == "completed", 9)
+    found = claude.sdk.responses.retrieve(made.id)
+    *_, last = claude.sdk.responses.retrieve(made.id, stream=True)
+    for told in (found, last.response):
+        assert {name: getattr(told, name) for name in SAID} == SAID
+        assert (told.id, told.previous_response_id, told.created_at) == (made.id, before.id, made.created_at)
+        assert told.background == ("background" in how)
+        assert 0 <= told.completed_at - told.created_at < 10
+    assert (
+        made.completed_at is None if "background" in how else abs(made.completed_at - found.completed_at) <= 1
+    )
+
+
+async def test_metadata_is_words(scene):
+    for metadata in ({"k": 1}, "words", [1]):
+        body = {"model": "echo", "input": "x", "metadata": metadata}
+        answer = await scene.client.call("POST", RESPONSES, body)
+        assert answer.status == 400
+        assert answer.json["error"]["param"].startswith("metadata")
+
+
+def test_a_response_that_is_not_to_be_stored_is_not_there_later(scene):
+    response = create(scene, "forget me", store=False)
+    assert response.store is False
+    for again in (
+        lambda: scene.sdk.responses.retrieve(response.id),
+        lambda: scene.sdk.responses.cancel(response.id),
+        lambda: create(scene, "x", previous_response_id=response.id),
+    ):
+        with pytest.raises(openai.NotFoundError, match="there is no such response"):
+            again()
+
+
+def test_what_a_response_was_told_is_listed(scene):
+    response = create(scene, "told this")
+    page = scene.sdk.responses.input_items.list(response.id)
+    [item] = page.data
+    assert (item.type, item.role, item.content[0].text) == ("message", "user", "told this")
+    assert (page.first_id, page.last_id, page.has_more) == (item.id, item.id, False)
+    assert scene.sdk.responses.input_items.list(response.id, after=item.id, limit=1).data == []
+    for name, wrong in (("limit", 0), ("order", "up")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            scene.sdk.responses.input_items.list(response.id, **{name: wrong})
+        assert refused.value.param == name
+    with pytest.raises(openai.NotFoundError) as refused:
+        scene.sdk.responses.input_items.list("resp_nothing")
+    assert refused.value.param == "response_id"
+
+
 def test_a_stream_tells_a_response_in_order(scene):
     events = list(create(scene, "one two", stream=True))
     assert [event.type for event in events] == TEXT
@@ -186,6 +252,9 @@ def test_a_response_that_fails_at_once_is_an_error(scene, stream):
     [
         ({"input": []}, "input"),
         ({"input": [{"content": "nobody's"}]}, "input[0].role"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
+        ({"store": False, "background": True}, "store"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"tools": [{"type": "function", "name": "f"}]}, "tools"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
         ({"text": {"format": {"type": "json_schema", "schema": NUMBER}}, "background": True}, "background"),
@@ -211,8 +280,9 @@ def test_the_tools_that_agents_have_themselves_are_taken(scene):
 
 @pytest.mark.parametrize("call", ["retrieve", "cancel"])
 def test_a_response_that_is_not_there_is_not_found(scene, call):
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError, match="there is no such response") as refused:
         getattr(scene.sdk.responses, call)("resp_nothing")
+    assert refused.value.param == "response_id"
 
 
 def test_a_response_cannot_go_on_from_one_that_is_not_there(scene):

@@ -9,13 +9,23 @@ from contextlib import closing
 import pytest
 
 from actors.errors import Refusal
-from clinvoker.store import Database, PutSession, SessionFilter, StoreError, database, schema
+from clinvoker.store import (
+    AddNote,
+    BeginRun,
+    Database,
+    PutSession,
+    SessionFilter,
+    StoreError,
+    database,
+    schema,
+)
 from clinvoker.store.events import events_after
 from clinvoker.store.listing import list_sessions
+from clinvoker.store.notes import get_note
 from clinvoker.store.schema import VERSION, is_ours
 from clinvoker.store.sessions import get_session
 from clinvoker.store.turns import turns_of
-from tests.store.support import Clock, a_session, apply, fresh, sample
+from tests.store.support import Clock, a_run, a_session, apply, fresh, sample
 
 
 def mode(path):
@@ -130,6 +140,20 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
             schema.migrate(connection, VERSION)
         assert connection.execute("PRAGMA user_version").fetchone()[0] == VERSION
         assert connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchone() is None
+
+
+def test_a_database_of_before_there_were_notes_takes_them(tmp_path):
+    tmp_path.chmod(0o700)
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as connection:
+        for number, script in enumerate(schema.MIGRATIONS[:2], 1):
+            connection.executescript(f"BEGIN;{script};PRAGMA user_version = {number};COMMIT;")
+        apply(connection, BeginRun(a_run()))
+    (tmp_path / "state.db").chmod(0o600)
+    assert Database(tmp_path).prepare() == ""
+    with fresh(tmp_path) as connection:
+        assert is_ours(connection)
+        apply(connection, AddNote("run_1", 0, b"noted"))
+        assert get_note(connection, "run_1", 0) == b"noted"
 
 
 def test_an_older_database_is_migrated_with_what_it_holds(tmp_path, monkeypatch):

@@ -5,9 +5,19 @@ import pytest
 
 from actors.errors import Code, Refusal
 from actors.messages import Entry, Failed
-from clinvoker.store import AddTurn, AppendEvents, BeginRun, Database, FinishRun, PutSession, decode_entries
+from clinvoker.store import (
+    AddNote,
+    AddTurn,
+    AppendEvents,
+    BeginRun,
+    Database,
+    FinishRun,
+    PutSession,
+    decode_entries,
+)
 from clinvoker.store.events import MOST_BYTES, events_after
 from clinvoker.store.interrupted import interrupt_running
+from clinvoker.store.notes import get_note
 from clinvoker.store.runs import KEY_SECONDS, find_idempotent, get_run
 from clinvoker.store.sessions import get_session
 from clinvoker.store.turns import turns_of
@@ -53,6 +63,17 @@ def test_a_run_ends_once(connection):
     apply(connection, FinishRun(run.id, "complete", NOW + 1, b"{}"), FinishRun(run.id, "error", NOW + 2))
     stored = get_run(connection, run.id, "me")
     assert (stored.status, stored.ended, stored.outcome) == ("complete", NOW + 1, b"{}")
+
+
+def test_an_answer_of_a_run_has_one_note_that_goes_with_the_run(connection):
+    run = a_run()
+    apply(connection, AddNote(run.id, 0, b"too early"))
+    assert get_note(connection, run.id, 0) is None
+    apply(connection, BeginRun(run), AddNote(run.id, 0, b"first"), AddNote(run.id, 7, b"second"))
+    apply(connection, AddNote(run.id, 0, b"again"))
+    assert (get_note(connection, run.id, 0), get_note(connection, run.id, 7)) == (b"first", b"second")
+    connection.execute("DELETE FROM runs")
+    assert connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
 
 
 def test_the_run_of_another_owner_is_not_there(connection):

@@ -7,15 +7,13 @@ from functools import partial
 import msgspec
 from quart import Response, request
 
-from actors.errors import Code, Refusal
-from actors.messages import Failed
 from actors.run import new_id
 from clinvoker.api.anthropic.counting import estimate
 from clinvoker.api.anthropic.events import Broken, Message
 from clinvoker.api.anthropic.reading import read_chat, read_schema, read_tools
 from clinvoker.api.anthropic.request import MessagesRequest
 from clinvoker.api.anthropic.sequence import Sequence, frames, whole
-from clinvoker.api.exchange import body, caller, client, reply, reply_in_time, request_id
+from clinvoker.api.exchange import body, caller, client, reply_in_time, request_id
 from clinvoker.api.requests import decode
 from clinvoker.backends.choice import Backend
 from clinvoker.chat.asked import Asked, attempt_of, wishes_of
@@ -50,18 +48,11 @@ async def answer(chats: Chats) -> Response:
         request_id=request_id(),
         thinking=_shows_thinking(asked),
     )
-    try:
-        run = await chats.begin(turn)
-        current_request_stack().callback(run.close)
-        if asked.stream:
-            await run.opening(PATIENCE)
-    except Refusal as refusal:
-        if refusal.code is not Code.REFUSED:
-            raise
-        events = sequence.take(Failed(refusal.code, refusal.message))
-        return Response(frames(events), content_type=SSE) if asked.stream else reply(whole(events))
+    run = await chats.begin(turn)
+    current_request_stack().callback(run.close)
     if not asked.stream:
         return await reply_in_time(chats.service, partial(_whole, run, sequence), _headers(run))
+    await run.opening(PATIENCE)
     return streaming(
         _frames(run, sequence),
         SSE,
@@ -121,12 +112,7 @@ def _shows_thinking(asked: MessagesRequest) -> bool:
 
 
 async def _whole(run: Reply, sequence: Sequence, patience: float) -> Message | None:
-    try:
-        answer = await run.collect(patience)
-    except Refusal as refusal:
-        if refusal.code is not Code.REFUSED:
-            raise
-        return whole(sequence.take(Failed(refusal.code, refusal.message)))
+    answer = await run.collect(patience)
     if answer is None:
         return None
     return whole(event for content in answer.events for event in sequence.take(content, run.stopped_by))

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from actors.errors import Code
 from actors.messages import Complete, Event, Failed, Message, Start, Thinking, ToolUse, Usage
 from clinvoker.api.anthropic import events as wire
 from clinvoker.api.anthropic.events import StreamEvent
 from clinvoker.api.dialects import anthropic_error
 from clinvoker.api.errors import fault_of
 from clinvoker.api.frames import unbroken
+from clinvoker.chat.failure import Refused
 from clinvoker.chat.held import TOOL_USE
 
 SIGNATURE = b64encode(b"clinvoker").decode()
@@ -72,13 +72,12 @@ class Sequence:
             case Start(model):
                 self._model = model or self._model
                 return self._begin()
+            case Refused():
+                ending = wire.Ending("refusal", stop_details=wire.StopDetails(content.message))
+                return self._end(ending, tokens(content.token_usage))
             case Complete():
                 ending = wire.Ending(_STOP_REASONS.get(content.stop_reason, "end_turn"), stopped_by)
                 return self._end(ending, tokens(content.token_usage))
-            case Failed(Code.REFUSED):
-                # A refusal is an answer of the model's, in this API.
-                ending = wire.Ending("refusal", stop_details=wire.StopDetails(content.message))
-                return self._end(ending, tokens(Usage()))
             case Failed():
                 return [broken(content, self._request_id)]
             case _:

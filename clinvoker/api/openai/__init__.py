@@ -14,6 +14,8 @@ responses    /responses, with these:
   responses_answer   what one looks like
   responses_stream   its events
   responses_past     those that were made before
+  responses_input    what one's agent was told
+  responses_history  what was said up to one
 """
 
 from quart_trio import QuartTrio

@@ -1,7 +1,7 @@
 """`/responses`: made, told again from any event, cancelled."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Annotated
 
@@ -16,8 +16,10 @@ from clinvoker.api.exchange import body, caller, reply_in_time
 from clinvoker.api.exchange import reply as answer_json
 from clinvoker.api.openai.asking import asked_of
 from clinvoker.api.openai.messages import chat_of
-from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnswer, response_id, run_of
-from clinvoker.api.openai.responses_past import history_of, look, retold
+from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnswer, response_id
+from clinvoker.api.openai.responses_history import history_of
+from clinvoker.api.openai.responses_input import InputItems, Limit, Order, input_items, page_of, paging_of
+from clinvoker.api.openai.responses_past import cancel, keep_request, look, retold
 from clinvoker.api.openai.responses_request import (
     Format,
     ResponsesRequest,
@@ -37,6 +39,8 @@ from clinvoker.http.stream import streaming
 
 MOST_DIGITS = 15
 """Of the number of an event."""
+
+Keep = Callable[[], Awaitable[None]]
 
 Seq = Annotated[int, Meta(ge=0, lt=10**MOST_DIGITS)]
 
@@ -58,13 +62,18 @@ def register(app: QuartTrio, chats: Chats) -> None:
         told = decode(raw, ResponsesRequest)
         reply = hold(await chats.begin(await _asked(chats, told, raw)))
         response = _begun(told, reply)
+        # What is asked for by its id must be known by it.
+        keep = partial(keep_request, service, reply, response)
+        if told.background:
+            await keep()
         if told.background and not told.stream:
             return _answer(response, reply)
         patience = service.settings.server.heartbeat_secs
         if told.stream:
             await reply.opening(patience)
-            return streaming(_frames(reply, ResponseEvents(response), patience), SSE, headers_of([reply]))
-        return await reply_in_time(service, partial(_whole, response, reply), headers_of([reply]))
+            told_so_far = ResponseEvents(response)
+            return streaming(_frames(reply, told_so_far, keep, patience), SSE, headers_of([reply]))
+        return await reply_in_time(service, partial(_whole, response, reply, keep), headers_of([reply]))
 
     @app.get("/openai/v1/responses/<response>")
     @Operation(
@@ -88,8 +97,22 @@ def register(app: QuartTrio, chats: Chats) -> None:
     @app.post("/openai/v1/responses/<response>/cancel")
     @Operation(summary="Stop a response", answers=(ResponseAnswer,), refusals=(404,))
     async def cancel_response(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
-        await service.cancel(run_of(response), caller())
-        return answer_json(await look(service, response, caller(), to_end=True))
+        return answer_json(await cancel(service, response, caller()))
+
+    @app.get("/openai/v1/responses/<response>/input_items")
+    @Operation(
+        summary="What a response's agent was told",
+        answers=(InputItems,),
+        parameters=(
+            Parameter("limit", "how many, 20 without it", Limit),
+            Parameter("order", "`asc`: the first one first", Order),
+            Parameter("after", "id of the last item that the reader has"),
+        ),
+        refusals=(404,),
+    )
+    async def get_input_items(response: str) -> Response:  # pyright: ignore[reportUnusedFunction]
+        paging = paging_of(request.args)
+        return answer_json(page_of(await input_items(service, response, caller()), paging))
 
 
 async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
@@ -102,6 +125,9 @@ async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
         schema=schema_of(told),
         tools=of_response(tools_of(told), told.tool_choice, parallel=told.parallel_tool_calls),
     )
+    if told.background and told.store is False:
+        message = "a response in the background is asked for later: it must be stored"
+        raise Refusal(Code.INVALID_REQUEST, message, param="store")
     if told.background and asked.schema is not None and not chats.can(asked).schema:
         message = f"{asked.choice.backend} can answer by a schema only while somebody waits"
         raise Refusal(Code.UNSUPPORTED, message, param="background")
@@ -113,17 +139,21 @@ async def _asked(chats: Chats, told: ResponsesRequest, raw: bytes) -> Asked:
     return replace(asked, detach=bool(told.background))
 
 
-async def _whole(response: ResponseAnswer, reply: Reply, patience: float) -> ResponseAnswer | None:
+async def _whole(
+    response: ResponseAnswer, reply: Reply, keep: Keep, patience: float
+) -> ResponseAnswer | None:
     answer = await reply.collect(patience)
     if answer is None:
         return None
+    await keep()
     events = ResponseEvents(response)
-    events.take(list(answer.events))
+    events.take(list(answer.events), time.time())
     return events.response
 
 
-async def _frames(reply: Reply, events: ResponseEvents, patience: float) -> AsyncIterator[bytes]:
+async def _frames(reply: Reply, events: ResponseEvents, keep: Keep, patience: float) -> AsyncIterator[bytes]:
     yield frames(events.begin())
+    kept = False
     while True:
         if not await reply.more(patience):
             yield frames([events.alive()])
@@ -131,7 +161,10 @@ async def _frames(reply: Reply, events: ResponseEvents, patience: float) -> Asyn
         batch: list[Event] | None = await anext(reply, None)
         if batch is None:
             return
-        if written := frames(events.take(batch)):
+        if not kept:
+            kept = True
+            await keep()  # now that the run is
+        if written := frames(events.take(batch, time.time())):
             yield written
 
 
@@ -157,6 +190,7 @@ def _begun(told: ResponsesRequest, reply: Reply) -> ResponseAnswer:
         metadata=told.metadata or {},
         previous_response_id=told.previous_response_id,
         text=AnswerTextConfig((told.text and told.text.format) or Format()),
+        store=told.store is not False,
     )
 
 

@@ -50,6 +50,9 @@ class ResponsesRequest(Naming, frozen=True, kw_only=True):
     input: str | Annotated[list[Item], Meta(min_length=1)]
     instructions: str | None = None
     previous_response_id: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = True
+    prompt: Any = None
     background: bool | None = False
     max_output_tokens: Positive | None = None
     text: TextConfig | None = None
@@ -60,6 +63,8 @@ class ResponsesRequest(Naming, frozen=True, kw_only=True):
 
 def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
     """The input as messages. Raises `Refusal` naming an item that is none."""
+    if told.prompt is not None:
+        raise Refusal(Code.UNSUPPORTED, "prompt: no prompts are kept here", param="prompt")
     messages: list[ChatMessage] = []
     if told.instructions:
         messages.append(ChatMessage("system", told.instructions))
@@ -74,6 +79,9 @@ def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
                 messages.append(ChatMessage("assistant", tool_calls=[call]))
             case "function_call_output" | "custom_tool_call_output":
                 messages.append(ChatMessage("tool", _output(item.output), tool_call_id=item.call_id))
+            case "item_reference":
+                message = f"input[{index}]: items are sent as they are, not by their id"
+                raise Refusal(Code.UNSUPPORTED, message, param=f"input[{index}].type")
             case "message":
                 raise Refusal(
                     Code.INVALID_REQUEST, f"input[{index}] has no role", param=f"input[{index}].role"

@@ -60,8 +60,8 @@ class ResponseEvents:
             "response": replace(self.response, output=()),
         }
 
-    def take(self, events: list[Event]) -> list[Written]:
-        """What these events of the run are."""
+    def take(self, events: list[Event], when: float) -> list[Written]:
+        """What these events of the run are, the last of which came then (seconds since 1970)."""
         written: list[Written] = []
         for event in events:
             if isinstance(event, Message | Thinking):
@@ -69,7 +69,7 @@ class ResponseEvents:
             elif isinstance(event, ToolUse) and event.client:
                 written += self._close() + self._call(event)
             elif isinstance(event, Complete | Failed):
-                written += self._close() + self._end(event)
+                written += self._close() + self._end(event, int(when))
         return written
 
     def _grow(self, event: Message | Thinking) -> list[Written]:
@@ -143,11 +143,14 @@ class ResponseEvents:
         part = SummaryText(text)
         return self._event(f"response.reasoning_summary_part.{what}", summary_index=0, part=part, **where)
 
-    def _end(self, last: Complete | Failed) -> list[Written]:
+    def _end(self, last: Complete | Failed, when: int) -> list[Written]:
         status = status_of(last)
         if isinstance(last, Complete):
             details, usage = incomplete_of(last), usage_of(last.token_usage)
-            self.response = replace(self.response, status=status, incomplete_details=details, usage=usage)
+            at = when if status == "completed" else None
+            self.response = replace(
+                self.response, status=status, incomplete_details=details, usage=usage, completed_at=at
+            )
         else:
             self.response = replace(self.response, status=status, error=error_of(last))
         # There is no event for a cancelled response: it did not come to its end.
