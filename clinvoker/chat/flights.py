@@ -4,6 +4,7 @@ A further attempt is also answered by a run that has ended since, so that no age
 connection broke.
 """
 
+import math
 import time
 from collections import OrderedDict
 from contextlib import suppress
@@ -20,11 +21,12 @@ from clinvoker.service import Service, Started
 from clinvoker.store import RunRecord
 
 Attempt = Literal["first", "some", "repeated", "further"]
-"""What the client says of a request: that it never sent it before, nothing, that it may well be sent again after a
-failure, or that it was sent before."""
+"""What the client says of a request: that it never sent it before, nothing, nothing though it is known to send again
+for long, or that it was sent before."""
 
-LATELY = 30.0
-"""Seconds after a failure in which a `repeated` request is taken for the same one: Claude Code tries for 25."""
+AFTER_A_FAILURE = {"first": 0.0, "some": 10.0, "repeated": 30.0, "further": math.inf}
+"""Seconds after a failure in which a request is taken for the same one: Vercel's AI SDK tries again after 2 and 6 seconds,
+whatever it was told (6.0.326), Claude Code for 25."""
 AROUND = 2
 """Entries of a run whose agent was not heard of: its start and its end."""
 MOST = 1024
@@ -81,15 +83,13 @@ class Flights:
             run = await self._service.live_run(run_id, caller)
             if run is not None and await run.ask(Look()) is None:
                 return True
-        if attempt in {"first", "some"}:
-            return False
         record = await self._service.store.run(run_id, caller)
         if record is None or record.ended is None:
             return False  # it never began
         if record.status == "complete":
             return attempt == "further"
-        lately = time.time() - record.ended < LATELY
-        return (attempt == "further" or lately) and await self._has_acted(record)
+        lately = time.time() - record.ended < AFTER_A_FAILURE[attempt]
+        return lately and await self._has_acted(record)
 
     async def _has_acted(self, run: RunRecord) -> bool:
         """Whether the agent of a run that failed may have done something, which somebody was there to read."""

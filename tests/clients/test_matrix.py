@@ -18,6 +18,8 @@ CLIENTS = {
     "openai for node 6.49.0": Client("openai_chat.mjs", "node"),
     "openai for node 6.49.0 responses": Client("openai_responses.mjs", "node"),
     "@anthropic-ai/sdk 1.13.0": Client("anthropic_messages.mjs", "node"),
+    "ai 6.0.326 responses": Client("ai_sdk.mjs", "node", "responses"),
+    "ai 6.0.326 anthropic": Client("ai_sdk.mjs", "node", "anthropic"),
     "langchain-openai 1.7.3": Client("langchain_invoke.py", "langchain", "openai"),
     "langchain-anthropic 1.7.7": Client("langchain_invoke.py", "langchain", "anthropic"),
     "litellm 1.106.2 openai": Client("litellm_completion.py", "litellm", "openai"),
@@ -36,6 +38,8 @@ NARROWER = {
     400: {"ContextWindowExceededError", "OpenAIInvalidRequestError", "AnthropicContextOverflowError"},
 }
 """What some clients make of a status, in place of the class above."""
+ALL_ALIKE = "APICallError"
+"""What Vercel's AI SDK makes of every status."""
 ATTEMPTS = {"rate limit": 3, "refused key": 1, "too long": 1, "breaks off": 1}
 """How often a call that fails is executed: again only where the agent had no model to act on."""
 
@@ -79,7 +83,7 @@ def test_a_failing_call_is_the_error_that_the_client_knows(seen, how, failure):
     found = seen[how][failure]
     kind, status, words = FAILURES[failure]
     assert found["status"] == status
-    assert kind in found["kind"] or found["kind"] in NARROWER.get(status, ())
+    assert kind in found["kind"] or found["kind"] in {ALL_ALIKE, *NARROWER.get(status, ())}
     assert words in found["message"]
 
 

@@ -244,6 +244,17 @@ async def test_a_further_attempt_is_told_of_a_failure_after_which_the_agent_may_
     assert len(scene.daemon.logged("run ended")) == before + turns
 
 
+async def test_the_same_request_right_after_such_a_failure_is_taken_for_an_attempt_unless_it_is_said_to_be_none(
+    scene,
+):
+    before = len(scene.daemon.logged("run ended"))
+    messages = ask("{{error:1,again and again}}")
+    assert [(await post(scene, messages)).status for _ in range(3)] == [502] * 3
+    assert len(scene.daemon.logged("run ended")) == before + 1
+    assert (await post(scene, messages, {"x-stainless-retry-count": "0"})).status == 502
+    assert len(scene.daemon.logged("run ended")) == before + 2
+
+
 async def test_a_further_attempt_after_a_refusal_is_a_first_one(scene):
     _, session = await turn(scene, "busy")
     ours = {"x-clinvoker-session": session}

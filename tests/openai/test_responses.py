@@ -168,6 +168,19 @@ def test_a_response_goes_on_from_another_in_its_session(scene):
     assert second.headers["x-clinvoker-session"] == first.headers["x-clinvoker-session"]
 
 
+def test_items_of_a_response_may_be_named_by_their_ids(scene):
+    first = create(scene, "referred").model_dump()
+    [item] = first["output"]
+    reference = {"type": "item_reference", "id": item["id"]}
+    said = [{"role": "user", "content": "referred"}, reference, {"role": "user", "content": "two"}]
+    assert create(scene, said).output_text == "two"  # in its session, which was told the new message alone
+    for nobodys in ("msg_1", item["id"] + "0", "", "msg__"):
+        said[1] = {"type": "item_reference", "id": nobodys}
+        with pytest.raises(openai.NotFoundError) as failed:
+            create(scene, said)
+        assert failed.value.param == "input[1].id"
+
+
 @pytest.mark.parametrize("headers", [{"x-clinvoker-approval-mode": "none"}, {"x-clinvoker-workdir": "/"}])
 def test_other_modes_or_another_directory_make_another_session_that_is_told_what_was_said(scene, headers):
     first = create(scene, "unrestricted", extra_headers={"x-clinvoker-approval-mode": "auto"})
@@ -252,7 +265,6 @@ def test_a_response_that_fails_at_once_is_an_error(scene, stream):
     [
         ({"input": []}, "input"),
         ({"input": [{"content": "nobody's"}]}, "input[0].role"),
-        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
         ({"store": False, "background": True}, "store"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
         ({"tools": [{"type": "function", "name": "f"}]}, "tools"),

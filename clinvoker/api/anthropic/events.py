@@ -28,7 +28,6 @@ class TextBlock(Struct, frozen=True, tag="text"):
     """Answer text."""
 
     text: str = ""
-    citations: None = None
 
 
 class ThinkingBlock(Struct, frozen=True, tag="thinking"):

@@ -15,6 +15,7 @@ responses    /responses, with these:
   responses_stream   its events
   responses_past     those that were made before
   responses_input    what one's agent was told
+  responses_references  items that are named by their ids
   responses_history  what was said up to one
 """
 

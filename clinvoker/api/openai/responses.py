@@ -20,6 +20,7 @@ from clinvoker.api.openai.responses_answer import AnswerTextConfig, ResponseAnsw
 from clinvoker.api.openai.responses_history import history_of
 from clinvoker.api.openai.responses_input import InputItems, Limit, Order, input_items, page_of, paging_of
 from clinvoker.api.openai.responses_past import cancel, keep_request, look, retold
+from clinvoker.api.openai.responses_references import dereferenced
 from clinvoker.api.openai.responses_request import (
     Format,
     ResponsesRequest,
@@ -59,7 +60,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
     )
     async def responses() -> Response:  # pyright: ignore[reportUnusedFunction] - quart keeps it
         raw = await body()
-        told = decode(raw, ResponsesRequest)
+        told = await dereferenced(service, decode(raw, ResponsesRequest), caller())
         reply = hold(await chats.begin(await _asked(chats, told, raw)))
         response = _begun(told, reply)
         # What is asked for by its id must be known by it.

@@ -18,6 +18,7 @@ class Item(Struct, frozen=True):
     """An item of the input: a message, or what became of a tool."""
 
     type: str = "message"
+    id: str = ""
     role: str = ""
     content: str | list[Part] | None = None
     name: str = ""
@@ -79,9 +80,6 @@ def messages_of(told: ResponsesRequest) -> list[ChatMessage]:
                 messages.append(ChatMessage("assistant", tool_calls=[call]))
             case "function_call_output" | "custom_tool_call_output":
                 messages.append(ChatMessage("tool", _output(item.output), tool_call_id=item.call_id))
-            case "item_reference":
-                message = f"input[{index}]: items are sent as they are, not by their id"
-                raise Refusal(Code.UNSUPPORTED, message, param=f"input[{index}].type")
             case "message":
                 raise Refusal(
                     Code.INVALID_REQUEST, f"input[{index}] has no role", param=f"input[{index}].role"
