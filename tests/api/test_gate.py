@@ -225,7 +225,7 @@ async def test_modes_are_bounded_on_every_way_in(gated):
     assert [answer.status for answer in asked] == [403] * 5
     assert [error_of(answer)["param"] for answer in asked] == [
         *("approval_mode", "approval_mode", "sandbox_mode"),
-        *("approval_mode", "sandbox_mode"),
+        *("x-clinvoker-approval-mode", "x-clinvoker-sandbox-mode"),
     ]
     header = {"x-clinvoker-approval-mode": "auto"}
     answer = await ask(gated, path=MESSAGES, headers=header, model="echo", max_tokens=9, messages=messages)
