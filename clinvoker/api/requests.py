@@ -20,6 +20,7 @@ _FIELD = re.compile(r"(?:field|required field) `([^`]+)`")
 def decode(body: bytes, kind: type[T]) -> T:
     """Return the JSON body as a `kind`. Raises `Refusal` with the path of the field at fault in `param`."""
     try:
+        body.decode()  # msgspec does not look at what it skips
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         message, param = explain(str(error))

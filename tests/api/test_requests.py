@@ -159,8 +159,8 @@ async def test_odd_values_fail_nowhere_inside_in_known_fields_or_unknown_ones(cl
 
 
 @pytest.mark.daemon
-async def test_what_the_typed_decode_skips_must_be_json_all_the_same(client):
-    path = "/anthropic/v1/messages"
+@pytest.mark.parametrize("path", ["/anthropic/v1/messages", "/openai/v1/chat/completions"])
+async def test_what_the_typed_decode_skips_must_be_text_all_the_same(client, path):
     assert (await client.call("POST", path, b'{%b, "unheard_of": "\xff"}' % SURFACES[path])).status == 400
 
 
