@@ -73,6 +73,11 @@ class Service:
             transcript=server.max_transcript_bytes,
         )
 
+    def backends_of(self, caller: str) -> dict[str, Backend]:
+        """The backends that the caller may use."""
+        may_use = self.turns.policy.may_use
+        return {name: backend for name, backend in self.backends.items() if may_use(caller, name)}
+
     # Runs.
 
     async def plan(self, call: PromptCall) -> tuple[Backend, Options]:

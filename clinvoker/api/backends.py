@@ -9,7 +9,7 @@ from quart import Response
 from quart_trio import QuartTrio
 
 from actors.lease import Status
-from clinvoker.api.exchange import reply
+from clinvoker.api.exchange import caller, reply
 from clinvoker.api.operation import Operation
 from clinvoker.backends.probe import Versions
 from clinvoker.service import Service
@@ -51,10 +51,11 @@ def register(app: QuartTrio, service: Service, versions: Versions) -> None:
         async def describe(name: str) -> None:
             described[name] = await _describe(service, versions, name)
 
+        names = service.backends_of(caller())
         async with trio.open_nursery() as nursery:
-            for name in service.backends:
+            for name in names:
                 nursery.start_soon(describe, name)
-        return reply(BackendList([described[name] for name in service.backends]))
+        return reply(BackendList([described[name] for name in names]))
 
 
 async def why_unavailable(service: Service, name: str) -> str:

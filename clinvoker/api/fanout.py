@@ -22,7 +22,7 @@ from clinvoker.api.fanout_requests import (
 from clinvoker.api.native import IDEMPOTENCY, DryRun, would_start
 from clinvoker.api.operation import NDJSON, SSE, TURN, Operation
 from clinvoker.api.requests import decode
-from clinvoker.errors import Body, type_of
+from clinvoker.errors import body_of
 from clinvoker.fanout.results import ChainResult, CompareResult, ParallelResult
 from clinvoker.follower import Follower
 from clinvoker.service import Service
@@ -86,5 +86,5 @@ async def _whole(follower: Follower, page: list[Entry]) -> msgspec.Raw:
         raise as_refusal(last) if isinstance(last, Failed) else RuntimeError("a fan-out without a result")
     if isinstance(last, Complete):
         return last.result
-    error = Body(last.code, last.message, None, type_of(last.code), last.retry_after)
+    error = body_of(last)
     return msgspec.Raw(b'{"error":%b,%b' % (msgspec.json.encode(error), bytes(last.result)[1:]))

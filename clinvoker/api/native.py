@@ -32,7 +32,7 @@ from clinvoker.backends.choice import Backend
 from clinvoker.backends.probe import would_launch
 from clinvoker.chat.structured import check_schema
 from clinvoker.config.settings import Model, Tag
-from clinvoker.errors import Body, type_of
+from clinvoker.errors import Body, body_of
 from clinvoker.follower import Follower
 from clinvoker.service import PromptCall, Service, Started
 
@@ -232,6 +232,6 @@ async def _collect(
         output="".join(texts),
         token_usage=Usage(),
         run_id=identity.run_id,
-        error=Body(last.code, last.message, None, type_of(last.code), last.retry_after),
+        error=body_of(last),
         events=events,
     )

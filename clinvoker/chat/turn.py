@@ -38,8 +38,9 @@ class Chats:
     async def begin(self, asked: Asked) -> Reply:
         """Start a turn, or join the run that the same request has in flight; returns when the agent has begun.
 
-        That may take long, where others have all places: after `PATIENCE` seconds it returns all the same. Close what is returned when the request is over: `current_request_stack().callback(reply.close)`. Raises
-        `Refusal` for a turn that did not begin.
+        That may take long, where others have all places: after `PATIENCE` seconds it returns all the same. Close what is
+        returned when the request is over: `current_request_stack().callback(reply.close)`. Raises `Refusal` for a turn
+        that did not begin.
         """
         wishes = asked.wishes
         if is_aside(asked):

@@ -239,6 +239,19 @@ async def test_modes_are_bounded_on_every_way_in(gated):
     assert (told["type"], told["content"]["code"]) == ("error", "forbidden")
 
 
+async def test_a_key_sees_only_the_backends_that_it_may_use(gated):
+    async def seen(path, key, **headers):
+        return (await gated.client.call("GET", path, headers=with_key(key) | headers)).json
+
+    for key, names in (("echoing-key", {"echo"}), ("all-key", set(BACKENDS))):
+        assert {each["name"] for each in (await seen("/api/v1/backends", key))["backends"]} == names
+        for path in ("/openai/v1/models", "/anthropic/v1/models"):
+            models = {each["id"].removeprefix("claude-via-") for each in (await seen(path, key))["data"]}
+            assert models & set(BACKENDS) == names
+    for path in ("/openai/v1/models/scripted", "/anthropic/v1/models/scripted"):
+        assert (await gated.client.call("GET", path, headers=with_key("echoing-key"))).status == 404
+
+
 SMUGGLED = [
     *("--dangerously-skip-permissions", "-c", "--settings=/tmp/evil.json", "\u2014yolo", "\u2010-x"),
     *("m --yolo", "m\n--yolo", "m\0--yolo", "@/etc/passwd", "=x", "m;id", "$(id)", "m\u2028--x", "a" * 200),

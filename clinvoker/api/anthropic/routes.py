@@ -11,7 +11,7 @@ from clinvoker.api.anthropic.counting import estimate
 from clinvoker.api.anthropic.events import Message, StreamEvent
 from clinvoker.api.anthropic.messages import answer
 from clinvoker.api.anthropic.request import CountRequest, MessagesRequest
-from clinvoker.api.exchange import body, reply
+from clinvoker.api.exchange import body, caller, reply
 from clinvoker.api.operation import SSE, TURN, Operation, Parameter
 from clinvoker.api.requests import decode, whole_number
 from clinvoker.chat.models import resolve
@@ -35,7 +35,7 @@ class Welcome(Struct, frozen=True):
 
 def register(app: QuartTrio, chats: Chats) -> None:
     """Add the routes."""
-    backends = chats.service.backends
+    service = chats.service
 
     @Operation(
         summary="Messages",
@@ -55,7 +55,7 @@ def register(app: QuartTrio, chats: Chats) -> None:
     )
     async def count_tokens() -> Response:
         asked = decode(await body(), CountRequest)
-        resolve(backends, asked.model)
+        resolve(service.backends, asked.model)
         return reply(TokenCount(estimate(asked)))
 
     @Operation(
@@ -70,11 +70,11 @@ def register(app: QuartTrio, chats: Chats) -> None:
     async def model_list() -> Response:
         limit = whole_number(request.args.get("limit", "20"), "limit", 1, models.MOST)
         after, before = request.args.get("after_id"), request.args.get("before_id")
-        return reply(models.page(backends, limit, after, before))
+        return reply(models.page(service.backends_of(caller()), limit, after, before))
 
     @Operation(summary="A model", answers=(models.ModelInfo,), refusals=(404,))
     async def model(name: str) -> Response:
-        return reply(models.info(backends, name))
+        return reply(models.info(service.backends_of(caller()), name))
 
     @Operation(summary="Where this API is", answers=(Welcome,))
     async def welcome() -> Response:
