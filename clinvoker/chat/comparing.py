@@ -1,7 +1,7 @@
 """Comparing an answer with its JSON Schema, in a process with bounds.
 
-Both come from outside, and may take for ever together: a `pattern` that backtracks, alternatives of alternatives. No
-thread could be stopped at that, and Python's regular expressions let no other run meanwhile.
+Both come from outside, and may take for ever together, as alternatives of alternatives do. No thread could be stopped at
+that.
 """
 
 import subprocess

@@ -4,10 +4,8 @@ import resource
 import sys
 from typing import Any
 
+import jsonschema_rs
 import msgspec
-from jsonschema.validators import validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 CPU_S = 2
 MEMORY = 512 * 1024 * 1024
@@ -25,13 +23,12 @@ def _fault_of(
     value: Any,  # noqa: ANN401 - any JSON
     schema: dict[str, Any],
 ) -> str | None:
-    try:
-        first = next(validator_for(schema)(schema, registry=Registry()).iter_errors(value), None)
-    except Unresolvable as error:
-        return f"the schema refers to {error.ref}, which it does not have"
-    except RecursionError:
-        return "it cannot be compared with the schema, which goes on for ever"
-    return None if first is None else f"{first.json_path}: {first.message}"
+    validator = jsonschema_rs.validator_for(schema, registry=jsonschema_rs.Registry([]))
+    first = next(validator.iter_errors(value), None)
+    if first is None:
+        return None
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first.instance_path)
+    return f"${path}: {first.message}"
 
 
 if __name__ == "__main__":

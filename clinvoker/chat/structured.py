@@ -30,7 +30,9 @@ def check_schema(schema: dict[str, Any], param: str) -> None:
         message = f"{param}: only references within the schema are followed, not {where!r}"
         raise Refusal(Code.INVALID_REQUEST, message, param=param)
     try:
-        jsonschema_rs.meta.validate(schema, jsonschema_rs.Registry([]))  # without one it fetches a `$schema`
+        none = jsonschema_rs.Registry([])  # without one it fetches a `$schema`
+        jsonschema_rs.meta.validate(schema, none)
+        jsonschema_rs.validator_for(schema, registry=none)  # which follows the references
     except jsonschema_rs.ValidationError as error:
         place = ".".join(str(part) for part in (param, *error.instance_path))
         raise Refusal(Code.INVALID_REQUEST, f"{place}: {error.message}"[:500], param=param) from None

@@ -32,8 +32,8 @@ async def test_json_is_found_in_its_fence(answer):
         ("no json", "not valid JSON"),
         ("[" * 5000, "not valid JSON"),
         ("\ud800", "not valid JSON"),
-        ("{}", "'n' is a required property"),
-        ('{"n": "x"}', "$.n: 'x' is not of type 'integer'"),
+        ("{}", '$: "n" is a required property'),
+        ('{"n": "x"}', '$.n: "x" is not of type "integer"'),
     ],
 )
 async def test_what_is_wrong_is_named(answer, fault):
@@ -89,14 +89,19 @@ def test_a_schema_that_refers_elsewhere_is_refused_and_nothing_fetched(keyword, 
     assert (refused.value.code, refused.value.param) == (Code.INVALID_REQUEST, "schema")
 
 
-async def test_references_within_the_schema_are_followed_and_such_that_lead_nowhere_are_a_fault():
+async def test_references_within_the_schema_are_followed():
     within = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
     check_schema(within, "schema")
     assert await fault_of("1", within) is None
     assert "not of type" in await fault_of('"a"', within)
-    assert "does not have" in await fault_of("1", {"$ref": "#/$defs/n"})
-    assert "does not have" in await fault_of("1", {"$id": "http://127.0.0.1:9/a", "$ref": "#/$defs/n"})
-    assert "for ever" in await fault_of("1", {"$ref": "#"})
+    assert await fault_of("1", {"$ref": "#"}) is None, "it says nothing, for ever"
+
+
+@pytest.mark.parametrize("base", [{}, {"$id": "http://127.0.0.1:9/a"}])
+def test_references_that_lead_nowhere_are_refused(base):
+    with pytest.raises(Refusal, match="does not exist") as refused:
+        check_schema({**base, "$ref": "#/$defs/n"}, "schema")
+    assert refused.value.param == "schema"
 
 
 def doubling(levels):
@@ -106,12 +111,13 @@ def doubling(levels):
     return {"$ref": "#/$defs/0", "$defs": defs | {str(levels): {"type": "integer"}}}
 
 
-@pytest.mark.parametrize(
-    ("schema", "answer"),
-    [({"pattern": "^(a+)+$"}, '"' + "a" * 40 + '!"'), (doubling(40), '"a"')],
-    ids=["a pattern that backtracks", "alternatives of alternatives"],
-)
-async def test_a_comparison_that_would_take_for_ever_is_given_up_and_holds_nobody_up(schema, answer):
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(?=(a+)+$)"], ids=["plain", "with a look ahead"])
+async def test_a_pattern_that_backtracks_is_compared_all_the_same(pattern):
+    assert "does not match" in await fault_of('"' + "a" * 40 + '!"', {"pattern": pattern})
+
+
+async def test_a_comparison_that_would_take_for_ever_is_given_up_and_holds_nobody_up():
+    schema = doubling(40)
     check_schema(schema, "schema")
     waits = []
 
@@ -124,7 +130,7 @@ async def test_a_comparison_that_would_take_for_ever_is_given_up_and_holds_nobod
     async with trio.open_nursery() as nursery:
         nursery.start_soon(tick)
         with pytest.raises(Refusal, match="cannot be compared") as refused:
-            await fault_of(answer, schema)
+            await fault_of('"a"', schema)
         nursery.cancel_scope.cancel()
     assert refused.value.code is Code.INVALID_REQUEST
     assert max(waits) < 0.5

@@ -6,6 +6,9 @@ import openai
 import pytest
 import trio
 
+from actors.errors import Code
+from actors.messages import Failed
+from clinvoker.api.openai.responses_answer import ResponseError, error_of
 from tests.openai.support import NUMBER, PICTURE
 from tests.support.daemon import wait_until
 
@@ -253,6 +256,26 @@ def test_a_response_that_fails_in_its_midst_says_so_in_the_stream(scene):
 
 
 @pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("failed", "code", "message"),
+    [
+        (
+            Failed(Code.BACKEND_RATE_LIMITED, "Slow down.", retry_after=7.5),
+            "rate_limit_exceeded",
+            "Slow down. Try again in 7.5s.",
+        ),
+        (
+            Failed(Code.BACKEND_RATE_LIMITED, "Please try again in 7s", retry_after=7.0),
+            "rate_limit_exceeded",
+            "Please try again in 7s",
+        ),
+        (Failed(Code.BACKEND_ERROR, "Broken."), "server_error", "Broken."),
+    ],
+)
+def test_a_failure_says_how_long_to_wait_in_the_words_that_codex_reads(failed, code, message):
+    assert error_of(failed) == ResponseError(code, message)
+
+
 def test_a_response_that_fails_at_once_is_an_error(scene, stream):
     with pytest.raises(openai.APIStatusError, match="not at all") as failed:
         create(scene, "{{error:1,not at all}}", stream=stream)

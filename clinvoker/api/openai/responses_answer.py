@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from actors.errors import Code
 from actors.messages import Complete, Failed, Usage
@@ -201,4 +201,9 @@ def error_of(failed: Failed) -> ResponseError | None:
     if failed.code is Code.CANCELLED:
         return None
     error = openai_error(fault_of(failed.code, failed.message))
-    return ResponseError(error["code"] if error["code"] in TOLD else "server_error", error["message"])
+    message = error["message"]
+    if failed.retry_after is not UNSET and "try again in" not in message.lower():
+        message = (
+            f"{message} Try again in {failed.retry_after:g}s."  # Codex waits for as long as it reads there
+        )
+    return ResponseError(error["code"] if error["code"] in TOLD else "server_error", message)
