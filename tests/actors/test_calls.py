@@ -49,7 +49,7 @@ async def world(autojump_clock, nursery):
     return made
 
 
-async def test_calls_that_come_together_are_told_together_and_counted_down(world):
+async def test_calls_that_come_together_are_told_together_and_counted_down(autojump_clock, world):
     for name in "abc":
         world.nursery.start_soon(world.put, name)
     await trio.sleep(MOMENT / 2)
@@ -68,7 +68,7 @@ async def test_calls_that_come_together_are_told_together_and_counted_down(world
     assert not world.calls.waiting
 
 
-async def test_one_call_is_told_at_a_time_where_the_client_wants_it_so(world):
+async def test_one_call_is_told_at_a_time_where_the_client_wants_it_so(autojump_clock, world):
     world.calls.one_at_a_time()
     for name in "ab":
         world.nursery.start_soon(world.put, name)
@@ -85,7 +85,7 @@ async def test_one_call_is_told_at_a_time_where_the_client_wants_it_so(world):
 @pytest.mark.parametrize(
     ("given", "code"), [(["x"], Code.NOT_FOUND), ([], Code.NOT_FOUND), (["first"], Code.INVALID_REQUEST)]
 )
-async def test_answers_to_anything_but_the_calls_that_wait_are_refused(world, given, code):
+async def test_answers_to_anything_but_the_calls_that_wait_are_refused(autojump_clock, world, given, code):
     for name in "ab":
         world.nursery.start_soon(world.put, name)
     await trio.sleep(1)
@@ -98,7 +98,7 @@ async def test_answers_to_anything_but_the_calls_that_wait_are_refused(world, gi
     world.calls.answer(world.answers(*world.ids))
 
 
-async def test_calls_that_the_client_was_not_told_of_cannot_be_answered(world):
+async def test_calls_that_the_client_was_not_told_of_cannot_be_answered(autojump_clock, world):
     world.nursery.start_soon(world.put, "a")
     await trio.sleep(1)
     with pytest.raises(Refusal):
