@@ -7,6 +7,9 @@ import schemathesis
 
 chance = random.Random(6)  # noqa: S311 - the same cases each time
 
+JSON = ("json_object", "json_schema")
+"""What echo cannot answer in: it is the agent's fault then, a 502 in its place."""
+
 
 @schemathesis.hook
 def map_body(context, body):
@@ -19,6 +22,10 @@ def map_body(context, body):
     workdir = body.get("workdir")
     if isinstance(workdir, str) and len(workdir) <= 4096 and chance.random() < 0.9:
         del body["workdir"]
+    text = body.get("text")
+    for asked in (body.get("response_format"), text.get("format") if isinstance(text, dict) else None):
+        if isinstance(asked, dict) and asked.get("type") in JSON:
+            asked["type"] = "text"
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     if isinstance(last, dict) and last.get("role") == "user" and chance.random() < 0.8:

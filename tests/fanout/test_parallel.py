@@ -185,14 +185,16 @@ async def test_a_run_that_is_cancelled_ends_every_task_and_says_what_became_of_e
         "max_parallel": 2,
     }
     answers = []
+    running = "SELECT id FROM runs WHERE status = 'running'"
+    await become_true(lambda: not query(daemon, running), 5)  # those of other tests
 
     async def ask():
         answers.append(await result(daemon.client, "parallel", body))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
-        await become_true(lambda: query(daemon, "SELECT id FROM runs WHERE status = 'running'"), 5)
-        [[run]] = query(daemon, "SELECT id FROM runs WHERE status = 'running'")
+        await become_true(lambda: query(daemon, running), 5)
+        [[run]] = query(daemon, running)
         events = "SELECT count(*) FROM turns WHERE ended IS NULL"
         await become_true(lambda: query(daemon, events) == [(2,)], 5)
         await become_true(daemon.strays, 5)

@@ -255,7 +255,6 @@ def test_a_response_that_fails_in_its_midst_says_so_in_the_stream(scene):
     assert scene.sdk.responses.retrieve(last.response.id).status == "failed"
 
 
-@pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     ("failed", "code", "message"),
     [
@@ -276,6 +275,7 @@ def test_a_failure_says_how_long_to_wait_in_the_words_that_codex_reads(failed, c
     assert error_of(failed) == ResponseError(code, message)
 
 
+@pytest.mark.parametrize("stream", [True, False])
 def test_a_response_that_fails_at_once_is_an_error(scene, stream):
     with pytest.raises(openai.APIStatusError, match="not at all") as failed:
         create(scene, "{{error:1,not at all}}", stream=stream)
