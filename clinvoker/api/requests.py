@@ -1,5 +1,6 @@
 """Reading a request: one typed decode, and an error that names the field."""
 
+import hashlib
 import re
 from typing import TypeVar
 
@@ -57,3 +58,12 @@ def check_text(text: str, param: str) -> None:
     """Raise a `Refusal` for text that no agent can be given: with NUL in it."""
     if "\0" in text:
         raise Refusal(Code.INVALID_REQUEST, f"{param} must not contain NUL", param=param)
+
+
+def fingerprint(raw: bytes, kind: str, *, without: str) -> bytes:
+    """What is equal when a request is sent again, which may be without one of its fields, or with another value there."""
+    fields = decode(raw, dict[str, msgspec.Raw])  # nothing is read in them: unknown ones may hold any JSON
+    digest = hashlib.sha256(kind.encode())
+    for name in sorted(fields.keys() - {without}):
+        digest.update(msgspec.json.encode(name) + bytes(fields[name]))
+    return digest.digest()

@@ -42,3 +42,11 @@ def test_a_model_that_nobody_has_is_refused_in_words_that_it_shows(codex):
     done = codex("nobodys-model", "hello from codex")
     assert done.returncode == 1
     assert "nobodys-model" in done.stdout
+
+
+@pytest.mark.parametrize("mark", ["[[err:400]]", "[[mid:cutalways]]"])
+def test_a_turn_that_fails_is_executed_once_however_often_it_tries(codex, daemon, mark):
+    before = len(daemon.logged("run ended"))
+    done = codex("claude", f"{mark} from codex")
+    assert done.returncode == 1
+    assert len(daemon.logged("run ended")) == before + 1

@@ -1,10 +1,8 @@
 """`POST /messages`: from the request to the answer, whole or as a stream."""
 
-import hashlib
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 
-import msgspec
 from quart import Response, request
 
 from actors.run import new_id
@@ -14,7 +12,7 @@ from clinvoker.api.anthropic.reading import read_chat, read_schema, read_tools
 from clinvoker.api.anthropic.request import MessagesRequest
 from clinvoker.api.anthropic.sequence import Sequence, frames, whole
 from clinvoker.api.exchange import body, caller, client, reply_in_time, request_id
-from clinvoker.api.requests import decode
+from clinvoker.api.requests import decode, fingerprint
 from clinvoker.backends.choice import Backend
 from clinvoker.chat.asked import Asked, attempt_of, wishes_of
 from clinvoker.chat.flights import Attempt
@@ -83,7 +81,8 @@ def _turn(backends: Mapping[str, Backend], asked: MessagesRequest, raw: bytes) -
         schema=read_schema(asked),
         offered=read_tools(asked),
         stop=tuple(asked.stop_sequences or ()),
-        body_hash=_hash(raw),
+        # Claude Code sends it again without the stream, when a stream broke off.
+        body_hash=fingerprint(raw, "anthropic", without="stream"),
         attempt=_attempt(headers, asked),
         client=client(),
     )
@@ -94,16 +93,6 @@ def _attempt(headers: Mapping[str, str], asked: MessagesRequest) -> Attempt:
     if "x-claude-code-session-id" in headers:
         return "repeated" if asked.stream else "further"
     return attempt_of(headers)
-
-
-def _hash(raw: bytes) -> bytes:
-    """What is equal when a request is sent again: Claude Code does, without the stream, when a stream broke off."""
-    fields = decode(raw, dict[str, msgspec.Raw])  # nothing is read in them: unknown ones may hold any JSON
-    fields.pop("stream", None)
-    digest = hashlib.sha256(b"anthropic")
-    for name, value in fields.items():
-        digest.update(msgspec.json.encode(name) + bytes(value))
-    return digest.digest()
 
 
 def _shows_thinking(asked: MessagesRequest) -> bool:

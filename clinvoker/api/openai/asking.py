@@ -1,6 +1,5 @@
 """From a request to a turn."""
 
-import hashlib
 from typing import Any
 
 from quart import request
@@ -9,6 +8,7 @@ from actors.errors import Code, Refusal
 from clinvoker.api.exchange import caller, client
 from clinvoker.api.openai.requests import ChatRequest, Naming, ResponseFormat
 from clinvoker.api.openai.tools import of_chat
+from clinvoker.api.requests import fingerprint
 from clinvoker.chat.asked import Asked, attempt_of, wishes_of
 from clinvoker.chat.conversation import Chat
 from clinvoker.chat.models import resolve
@@ -47,7 +47,8 @@ def asked_of(
         schema=schema,
         offered=tools,
         stop=tuple(each for each in _listed(stop) if each),
-        body_hash=hashlib.sha256(request.path.encode() + b"\0" + raw).digest(),
+        # Codex says of itself what it says in another order each time (0.169.0).
+        body_hash=fingerprint(raw, request.path, without="client_metadata"),
         attempt=attempt_of(headers),
         client=client(),
     )
